@@ -367,8 +367,8 @@
     if (!event) return;
     const sdr = set.sdr[all.gloss[sign]];
     box.replaceChildren(
-      make("div", "", make("b", "", glosses[all.gloss[sign]]), sdr == null ? "" : `SDR ${percent(sdr)} %`),
-      make("div", "", clips[all.clip[sign]], frameText(sign)),
+      make("div", "", make("b", "", glosses[all.gloss[sign]]), make("span", "", sdr == null ? "" : `SDR ${percent(sdr)} %`)),
+      make("div", "", make("span", "", clips[all.clip[sign]]), make("span", "", frameText(sign))),
     );
     const { width, height } = box.getBoundingClientRect();
     box.style.left = `${event.clientX + 16 + width > innerWidth ? Math.max(4, event.clientX - 16 - width) : event.clientX + 16}px`;
