@@ -2,7 +2,7 @@
 
     python -m paper.best --corpus synthetic --seeds 5
 
-The arm that is best on dev owes part of its lead to chance. So three arms are trained again, including pretraining,
+The lead of the arm that is best on dev is partly due to chance. So three arms are trained again, including pretraining,
 with seeds that were not used for selection (from `FIRST_SEED` on): the winner, SignCL as in the paper, no SignCL.
 Only the synthetic corpus has a winner that stood out on dev. Not a table of the paper; `docs/findings.md` reports the
 result.

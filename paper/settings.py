@@ -305,10 +305,10 @@ def jobs_at_a_time(jobs: int | None, device: str) -> int:
 
 
 def usable_device(preset: str, device: str) -> str:
-    """The device, where there is one; asked before a corpus is drawn, which takes long.
+    """The device, if this machine has it; checked before a corpus is drawn, which takes long.
 
     Raises:
-        ValueError: there is none.
+        ValueError: this machine does not have the device.
     """
     try:
         pick_device(device)

@@ -229,7 +229,7 @@ def _borrowed_note(kinds: dict[str, Extract | Files], corpus: str) -> list[str]:
 
 
 def _values(found: dict[Cell, list[Result]], cell: Cell) -> list[float]:
-    """The number of a cell for every seed; empty if there is none."""
+    """The number of a cell for each seed; empty if the cell has no numbers."""
     of_seeds, column = found.get(cell, []), cell[1]
     if column == "density":
         return values_of("sdr", of_seeds)

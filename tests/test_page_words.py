@@ -12,7 +12,8 @@ from signcl.density.verdicts import NOTES
 from signcl.evaluation.health import FINDINGS
 from signcl.metrics.titles import Score
 from signcl.pages.curves import LAST
-from signcl.pages.page_words import LANGUAGES, Words, spoken, words
+from signcl.pages.languages import LANGUAGES
+from signcl.pages.page_words import Words, spoken, words
 from signcl.systems import system_class, system_names
 from signcl.systems.terms import shown_scores
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from signcl.data.files import near_file
 from signcl.data.registry import is_outside_module
+from signcl.pages.languages import LANGUAGES
 
 __all__ = [
     "EVERY_VERB",
-    "LANGUAGES",
     "add_json",
     "add_language",
     "add_run",
@@ -27,8 +27,6 @@ __all__ = [
     "with_shipped_runs",
 ]
 
-LANGUAGES = ("en", "de")
-"""Those of `signcl.pages.page_words`, which is not imported only to print a usage."""
 EVERY_VERB = ["*"]
 """In place of a typed command line, for `make_parser`: options of every verb."""
 LONGEST = 1000

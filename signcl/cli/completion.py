@@ -14,8 +14,8 @@ __all__ = ["add"]
 SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 PATHS = ("RUN", "FILE", "CLIP", "SPANS", "LABELS", "CORPUS", "DIR", "FOLDER", "TSV", "HYP", "REF")
 """Metavars of arguments that are files or folders."""
-WORDS = {"--split": ("train", "dev", "test"), "--device": ("auto", "cpu", "cuda", "mps")}
-"""Usual values of options that take others too."""
+SPLITS = ("train", "dev", "test")
+"""Usual values of --split, which takes others too."""
 
 
 def add(verbs: Any, words: list[str]) -> None:
@@ -34,17 +34,19 @@ def _completion(options: argparse.Namespace) -> None:
     import shtab
 
     from signcl.cli import EVERY_VERB, make_parser
+    from signcl.inference.clips import DEVICES
     from signcl.systems import SYSTEMS
     from signcl.training.recipe import recipe_names
 
+    usual = {"--split": SPLITS, "--device": DEVICES}
     parser = make_parser(EVERY_VERB)
     for command in every_parser(parser):
         for action in command._actions:
-            flags = [flag for flag in action.option_strings if flag in WORDS]
+            flags = [flag for flag in action.option_strings if flag in usual]
             if action.choices is not None:
                 continue
             if flags:
-                action.choices = WORDS[flags[0]]
+                action.choices = usual[flags[0]]
             elif action.metavar == "SYSTEM":
                 action.choices = list(SYSTEMS)
             elif action.metavar == "NAME" and command.prog.startswith("signcl recipes"):

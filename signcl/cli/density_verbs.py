@@ -179,14 +179,15 @@ def _given(command: argparse.ArgumentParser, words: list[str]) -> list[str]:
 
 
 IDLE = {
-    "a run, which has its own features and corpus": (
-        *("--key", "--stride", "--first-centre", "--log-probs", "--classes", "--partial"),
+    "run": (
+        "a run, which has its own features and corpus",
+        ("--key", "--stride", "--first-centre", "--log-probs", "--classes", "--partial"),
     ),
-    "features from a file": ("--tap", "--root", "--split"),
-    "features of --phoenix-alignments": ("--tap", "--root", "--key"),
-    "the features of a corpus": ("--tap", "--root", "--key", "--partial"),
+    "corpus": ("the features of a corpus", ("--tap", "--root", "--key", "--partial")),
+    "phoenix": ("features of --phoenix-alignments", ("--tap", "--root", "--key")),
+    "file": ("features from a file", ("--tap", "--root", "--split")),
 }
-"""Options without effect, by source."""
+"""For each source of features: its name in a message, and the options without effect."""
 
 NEEDED = (
     ("--frames-per-sign", "--label-free"),
@@ -215,12 +216,10 @@ def _check_combination(options: argparse.Namespace, is_run: bool) -> None:
             raise ValueError(f"{option}: has no effect without {needed}")
     if options.log_probs is not None and "peak" not in options.frame:
         raise ValueError("--log-probs: has no effect without --frame peak")
-    kinds = list(IDLE)
-    source = (
-        kinds[0] if is_run else kinds[3] if options.corpus else kinds[2] if options.phoenix_alignments else kinds[1]
-    )
-    idle = [name for name in options.given if name in IDLE[source]]
-    if idle:
+    source, flags = IDLE[
+        "run" if is_run else "corpus" if options.corpus else "phoenix" if options.phoenix_alignments else "file"
+    ]
+    if idle := [name for name in options.given if name in flags]:
         raise ValueError(f"{', '.join(idle)}: has no effect for {source}; leave it out")
     if options.key is not None and (options.glosses is None or Path(options.folder).suffix.lower() != ".npz"):
         raise ValueError(

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import LANGUAGES, add_json, add_language, add_run, add_verb, show
+from signcl.cli.common import add_json, add_language, add_run, add_verb, show
 from signcl.cli.number_options import real, whole
+from signcl.pages.languages import LANGUAGES
 
 __all__ = ["add"]
 

@@ -185,6 +185,14 @@ def _capped(instances: Instances, settings: Settings, what: str) -> np.ndarray:
     return kept
 
 
+def _several_signers(instances: Instances, kept: np.ndarray) -> np.ndarray | None:
+    """The signer of each kept row, or None if signers are unknown or there is only one. [N]"""
+    if instances.signers is None:
+        return None
+    signers = np.array(instances.signers, dtype=object)[kept]
+    return signers if len(set(signers)) > 1 else None
+
+
 def _found_again(
     instances: Instances, settings: Settings, device: torch.device | str | None, place: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -193,14 +201,13 @@ def _found_again(
     kept = _capped(instances, settings, "retrieval")
     features, labels = np.asarray(instances.features)[kept], numbers[kept]
     clips = np.array(instances.clips, dtype=object)[kept]
-    signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
-    if signers is not None and len(set(signers)) < 2:
-        signers = None
+    signers = _several_signers(instances, kept)
     drawn = clips if signers is None else signers
     found: dict[str, Any] = {"retrieval": {}}
-    for kind, others in (("clips", None), ("signers", signers))[: 1 if signers is None else 2]:
-        part = _retrieved(features, labels, clips, others, drawn, settings, device)
-        found["retrieval"][kind] = part | _drawn(signers)
+    for kind, others in (("clips", None), ("signers", signers)):
+        if kind == "clips" or others is not None:
+            part = _retrieved(features, labels, clips, others, drawn, settings, device)
+            found["retrieval"][kind] = part | _drawn(signers)
     for number, value, first in found["retrieval"]["clips"].pop("by_gloss", []):
         if names[number] in place:
             place[names[number]] |= {"map": value, "one_nn": first}
@@ -316,9 +323,7 @@ def _difference(
     except ValueError as error:
         return {"why": str(error)}
     gains = (b.average_precision - a.average_precision)[:, None]
-    signers = None if one.signers is None else np.array(one.signers, dtype=object)[kept]
-    if signers is not None and len(set(signers)) < 2:
-        signers = None
+    signers = _several_signers(one, kept)
     group = (clips if signers is None else signers)[a.asked].astype(str)
     drawn = group_bootstrap(gains, group, settings.samples, settings.seed)
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -360,9 +365,7 @@ def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
     kept = _capped(instances, settings, "share of variance")
     features, labels = np.asarray(instances.features)[kept], numbers[kept]
     clips = np.array(instances.clips, dtype=object)[kept]
-    signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
-    if signers is not None and len(set(signers)) < 2:
-        signers = None
+    signers = _several_signers(instances, kept)
     shares = variance_shares(features, labels, clips, signers)
     variance = {name: getattr(shares, name) for name in ("signer", "clip", "gloss", "rest")}
     result: dict[str, Any] = {

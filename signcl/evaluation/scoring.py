@@ -176,7 +176,7 @@ def _kept(samples: list[Sample], found: dict[str, Any], broken: dict[str, str], 
     """The samples with an answer.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no sample has an answer.
     """
     kept = [s for s in samples if s.name in found]
     if not kept:

@@ -31,8 +31,9 @@ from signcl.pages.explorer import in_language
 from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, data, html, inline_script, joined, page_file, page_policy, visible
-from signcl.pages.page_words import LANGUAGES, spoken, words
+from signcl.pages.page_words import spoken, words
 from signcl.pages.report import is_of_one_run, make_report
 from signcl.pages.signs import span_view, strips
 from signcl.pages.subtitle_editor import Changed, Subtitles

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Cell, Html, code, duration, html, joined, key, table, text
-from signcl.pages.page_words import LANGUAGES, Words
+from signcl.pages.page_words import Words
 from signcl.pages.report_runs import RunFiles
 from signcl.training.recipe import recipe_to_dict
 

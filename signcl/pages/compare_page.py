@@ -22,8 +22,9 @@ from signcl.evaluation.comparison import paired_predictions
 from signcl.evaluation.probes.changes import By, sentence_scores
 from signcl.metrics.titles import SCORES
 from signcl.metrics.written_forms import tokenize_as, unit_for
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, attributes, document, embedded, html, joined, key, table
-from signcl.pages.page_words import LANGUAGES, Words
+from signcl.pages.page_words import Words
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import clip_strip, sheet
 from signcl.pages.translations import marked

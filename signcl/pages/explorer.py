@@ -32,9 +32,10 @@ from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
 from signcl.density.verdicts import NOTES, Note, disagreement_note
 from signcl.inference.run_density import sign_instances
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, data, document, html, joined, page_file
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
-from signcl.pages.page_words import LANGUAGES, Words, words
+from signcl.pages.page_words import Words, words
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import strips
 from signcl.training.recipe import recipe_samples

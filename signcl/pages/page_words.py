@@ -15,12 +15,10 @@ from typing import Any
 
 from signcl.data.json_files import parse_json
 from signcl.metrics.titles import Score
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, code, data, decimals, html, page_file
 
-__all__ = ["ENGLISH", "LANGUAGES", "Words", "spoken", "words"]
-
-LANGUAGES = ("en", "de")
-"""The first one is the default, for browsers that ask for none of them."""
+__all__ = ["ENGLISH", "Words", "spoken", "words"]
 
 
 @functools.cache

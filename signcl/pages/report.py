@@ -10,8 +10,9 @@ from signcl.data.installed import version_of
 from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, attributes, code, document, html, joined
-from signcl.pages.page_words import LANGUAGES, Words
+from signcl.pages.page_words import Words
 from signcl.pages.reliability import confidence_section
 from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section

@@ -11,8 +11,9 @@ from signcl.data.installed import version_of
 from signcl.evaluation.sentence_files import Sentences, align, read_sentences
 from signcl.evaluation.text_scores import score_sentences
 from signcl.metrics.titles import SCORES
+from signcl.pages.languages import LANGUAGES
 from signcl.pages.markup import Html, code, document, html, joined, table
-from signcl.pages.page_words import ENGLISH, LANGUAGES, Words
+from signcl.pages.page_words import ENGLISH, Words
 from signcl.pages.report_runs import RunFiles, command
 
 __all__ = ["files_section", "score_page", "write_score_page"]

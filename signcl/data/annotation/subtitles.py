@@ -55,7 +55,7 @@ def read_subtitles(
     Args:
         path: a file, whose stem is the clip name, or a folder, in which the clip names are relative paths.
         fps: frames per second of the videos; None uses the rate of the video with the same name next to each file, or
-            25 if there is none. The rate is reported on stderr.
+            25 if there is no such video. The rate used is printed on stderr.
         clock: count the spans in steps of this many a second instead of frames; the videos' rates do not matter.
         suffixes: suffixes of the files to read in a folder.
 

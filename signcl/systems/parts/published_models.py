@@ -122,7 +122,7 @@ def read_published_config(source: str, key: str) -> Any:
     """Read the transformers configuration of a folder or hub id.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no configuration is found.
     """
     from transformers import AutoConfig
 
