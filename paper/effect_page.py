@@ -1,154 +1,65 @@
-"""Analysis of `paper.density_effect`, fixed before its runs: contrasts, mediation, a picture and a page.
+"""Writes the page, the table, the contrasts and the picture of `paper.density_effect` from its committed numbers.
 
-All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be reproduced in seconds, byte for byte.
+The page is reproduced in seconds, byte for byte.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
-from paper.pooled import Contrast, fit_model, holm
-from paper.raw_results import Answers, Key, Rows, read_rows
-from paper.statistics import mean_and_spread
+from paper.effect_analysis import SHOWN, analyse, pushed_nothing
+from paper.output import Claim, Table
+from paper.pooled import Contrast
+from paper.raw_results import Rows, read_rows
 from signcl.data.files import atomic_write, write_text
-from signcl.metrics.bootstrap import resampled_score
 
-__all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
+__all__ = ["PREREGISTERED", "RUNS", "verdict", "winners", "write_effect_page"]
 
+T = TypeVar("T")
 PREREGISTERED = "5d601f7"
 """The commit that fixed the design, before every run."""
-PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
-"""The primary contrasts of the core, in each start; Holm corrects for all of them together."""
-CHALLENGES = tuple(("slow + invariance + SIGReg", other) for other in ("none", "both", "slow + SIGReg"))
-"""The primary contrasts of the challengers' block."""
-SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
-RESAMPLES = 1000
-SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
 
 
-def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict[str, Any]:
-    """Computes every table of the page.
-
-    Runs whose loss never had a legal negative are listed in `pushed nothing` and excluded from averages, contrasts and
-    slopes.
-
-    Args:
-        rows: runs of one block: core or challengers, distinguished by their seeds.
-
-    Raises:
-        ValueError: no run is left.
-    """
-    whole, rows = rows, {key: row for key, row in rows.items() if not pushed_nothing(row)}
-    if not rows:
-        raise ValueError(
-            f"none of the {len(whole)} runs had a legal negative in any batch; lower loss.signcl.words_per_gloss or "
-            f"frame_margin_floor, or use longer clips"
-        )
-    answers = {key: told for key, told in answers.items() if key in rows}
-    arms = _by_arm(rows)
-
-    def among(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-        """(start, arm, arm) of the pairs of which both arms were trained."""
-        return [(s, a, b) for s in _starts(rows) for a, b in pairs if {(s, a), (s, b)} <= arms.keys()]
-
-    primary = among(CHALLENGES) or among(PRIMARY)
-    rest = among(SECONDARY)
-    found: dict[str, Any] = {"seeds": sorted({key[2] for key in whole}), "runs": len(whole)}
-    found["pushed nothing"] = {
-        arm: len(runs) for arm, runs in _by_arm({k: r for k, r in whole.items() if k not in rows}).items()
-    }
-    drawn = _resampled(answers, references)
-    for metric, _ in SHOWN:
-        model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
-        made = []
-        for start, a, b in (*primary, *rest):
-            weights = {f"{start}|{a}": 1.0, f"{start}|{b}": -1.0}
-            sentences = _sentence_variance(drawn, start, a, b) if metric == "bleu4" else 0.0
-            made.append(model.contrast(f"{start}: {a} − {b}", weights, sentences))
-        found[metric] = [*holm(made[: len(primary)]), *made[len(primary) :]]
-        found[f"{metric}_rest"] = math.sqrt(model.variance) if model.freedom > 0 else math.nan
-    found["primary"] = len(primary)
-    found["arms"] = {
-        arm: {metric: mean_and_spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
-        for arm, runs in arms.items()
-    }
-    found["mediation"] = _mediation(rows)
-    return found
-
-
-def pushed_nothing(row: Mapping[str, Any]) -> bool:
-    """Whether a run with a push term had no legal negative in any batch, so its push had no effect."""
-    return row.get("with_negative") == 0
-
-
-def _starts(rows: Rows) -> list[str]:
-    return sorted({start for start, _, _ in rows})
-
-
-def _by_arm(rows: Rows) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
-    arms: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for (start, arm, seed), row in sorted(rows.items()):
-        arms.setdefault((start, arm), {})[seed] = row
-    return arms
-
-
-def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.ndarray]:
-    """BLEU-4 of each run on shared resamples of the test sentences. [RESAMPLES] each"""
-    if not answers:
-        return {}
-    names = sorted(references)
-    times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    truth = [references[name] for name in names]
-    return {
-        key: resampled_score("bleu4", [told[name] for name in names], truth, "none", "exp")(times)
-        for key, told in answers.items()
-    }
-
-
-def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: str) -> float:
-    """Variance, over resamples of the sentences, of the difference between two arms' mean scores."""
-    one, other = ([v for (s, arm, _), v in drawn.items() if (s, arm) == (start, name)] for name in (a, b))
-    if not one or not other:
-        return 0.0
-    return float(np.var(np.mean(one, axis=0) - np.mean(other, axis=0), ddof=1))
-
-
-def _mediation(rows: Rows) -> list[dict[str, float | str]]:
-    """Regresses BLEU-4 of all runs on SDR and retrieval (mAP), separately and jointly, with an intercept per start."""
-    from scipy.stats import t
-
-    y = np.array([row["bleu4"] for row in rows.values()])
-    starts = _starts(rows)
-    base = np.array([[float(key[0] == start) for start in starts] for key in rows])
-    columns = {"sdr": "SDR, points", "map": "mAP, points"}
-    made: list[dict[str, float | str]] = []
-    for chosen in (("sdr",), ("map",), ("sdr", "map")):
-        x = np.concatenate([base, np.array([[row[name] for name in chosen] for row in rows.values()])], axis=1)
-        freedom = len(y) - x.shape[1]
-        if freedom < 2:
-            continue
-        solution, *_ = np.linalg.lstsq(x, y, rcond=None)
-        rest = float(((y - x @ solution) ** 2).sum()) / freedom
-        errors = np.sqrt(np.diag(np.linalg.pinv(x.T @ x)) * rest)
-        for place, name in enumerate(chosen, start=len(starts)):
-            half = float(t.ppf(0.975, freedom)) * float(errors[place])
-            made.append({
-                "model": " and ".join(columns[c] for c in chosen),
-                "slope of": columns[name],
-                "estimate": float(solution[place]),
-                "low": float(solution[place]) - half,
-                "high": float(solution[place]) + half,
-            })  # fmt: skip
-    return made
+RUNS = {"core": 96, "challengers": 64}
+"""Number of runs in the design: 8 seeds of each arm in each start."""
+STARTS = {"random": "random weights", "signs": "an encoder of other signs"}
+"""How the page names the starts."""
+ARMS = {
+    "none": "translation alone",
+    "pull": "the pull of SignCL alone, weight .03",
+    "push": "the push of SignCL alone, weight .03",
+    "both": "SignCL, weight .03; its margin is the mean distance between signs without SignCL",
+    "paper": "SignCL with the paper's weight .01 and margin 64",
+    "slow + SIGReg": "neighbouring frames together, and all features towards an isotropic Gaussian, instead of SignCL",
+    "slow + invariance + SIGReg": "the same, and two noisy views of a clip together",
+}
+"""What each arm trains with, in the order of the page."""
+COMMAND = "python -m paper.density_effect --from-results"
+QUESTIONS = {
+    ("both", "none"): ("Does SignCL raise BLEU-4?", "SignCL raises BLEU-4"),
+    ("both", "pull"): ("Does the push of SignCL add to its pull?", "SignCL raises BLEU-4 over its pull alone"),
+    ("slow + SIGReg", "none"): ("Does slow + SIGReg raise BLEU-4?", "slow + SIGReg raises BLEU-4"),
+    ("slow + SIGReg", "both"): ("Is slow + SIGReg better than SignCL?", "slow + SIGReg raises BLEU-4 over SignCL"),
+    ("slow + invariance + SIGReg", "none"): (
+        "Does slow + invariance + SIGReg raise BLEU-4?",
+        "slow + invariance + SIGReg raises BLEU-4",
+    ),
+    ("slow + invariance + SIGReg", "both"): (
+        "Is slow + invariance + SIGReg better than SignCL?",
+        "slow + invariance + SIGReg raises BLEU-4 over SignCL",
+    ),
+    ("slow + invariance + SIGReg", "slow + SIGReg"): (
+        "Does invariance add to slow + SIGReg?",
+        "slow + invariance + SIGReg raises BLEU-4 over slow + SIGReg",
+    ),
+}
+"""Primary contrast -> the question on its page, and the claim in `paper/README.md`."""
 
 
 def write_effect_page(results: Path, page: Path, title: str) -> None:
-    """Writes the page, the contrasts as CSV, and the picture from the committed numbers.
+    """Writes the page, the tables, the contrasts as CSV, and the pictures from the committed numbers.
 
     Raises:
         ValueError: no runs yet.
@@ -168,25 +79,11 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
         found = analyse(block, told, references)
         parts.append(_block(name, found))
         _write_contrasts(results / f"contrasts-{name}.csv", found)
+        _table(name, found, block, title).write(results)
         _picture(results / f"gains-{name}.png", {key: row for key, row in block.items() if not pushed_nothing(row)})
         where = f"results/{results.name}" if page.parent != results else "."
         parts.append(f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)\n")
     write_text(page, "\n".join(parts))
-
-
-def _head(title: str, rows: Rows) -> str:
-    before = f"commit `{PREREGISTERED}`, before its runs" if PREREGISTERED else "not yet"
-    hours = sum(row["seconds"] for row in rows.values()) / 3600
-    return (
-        "# Does a lower density translate better?\n\n"
-        f"`python -m paper.density_effect --from-results` writes this page from `runs.csv` and `predictions.tsv.gz` "
-        f"({len(rows)} runs, {hours:.1f} hours of training on one core each; {title}). The design was fixed in "
-        f"[preregistered.md](preregistered.md) ({before}).\n"
-    )
-
-
-RUNS = {"core": 96, "challengers": 64}
-"""Number of runs in the design: 8 seeds of each arm in each start."""
 
 
 def verdict(contrast: Contrast) -> str:
@@ -196,38 +93,136 @@ def verdict(contrast: Contrast) -> str:
     return "supported" if contrast.estimate > 0 else "contradicted"
 
 
+def winners(found: Mapping[str, Any], losses: Sequence[str] = ("both", "slow + SIGReg")) -> list[str]:
+    """The losses that meet the design's rule: supported over none, with a higher mean mAP, in both starts."""
+    bleu = {c.name: c for c in found["bleu4"][: found["primary"]]}
+    retrieval = {c.name: c for c in found["map"]}
+    names = {loss: [f"{start}: {loss} − none" for start in STARTS] for loss in losses}
+    return [
+        loss
+        for loss, wanted in names.items()
+        if all(name in bleu and verdict(bleu[name]) == "supported" and retrieval[name].estimate > 0 for name in wanted)
+    ]
+
+
+def _complete(name: str, found: Mapping[str, Any]) -> bool:
+    return bool(found["runs"] >= RUNS[name])
+
+
+def _head(title: str, rows: Rows) -> str:
+    hours = sum(row["seconds"] for row in rows.values()) / 3600
+    return (
+        "# Does a lower density translate better?\n\n"
+        f"`{COMMAND}` writes this page from `runs.csv` and `predictions.tsv.gz` "
+        f"({len(rows)} runs, {hours:.1f} hours of training on one core each; {title}). "
+        f"[preregistered.md](preregistered.md) fixed the corpus, the arms and the analysis in commit "
+        f"`{PREREGISTERED}`, before the first run.\n"
+    )
+
+
 def _block(name: str, found: dict[str, Any]) -> str:
-    seeds = f"seeds {found['seeds'][0]} to {found['seeds'][-1]}"
+    whole = _complete(name, found)
     lines = [f"## {'The core' if name == 'core' else 'The challengers, with fresh seeds'}", ""]
-    whole = found["runs"] >= RUNS[name]
-    runs = f"{found['runs']} runs" if whole else f"{found['runs']} of {RUNS[name]} runs, so no verdict yet"
-    lines += [f"{runs}; {seeds}. Mean ± standard deviation over seeds, on test.", ""]
+    if whole:
+        lines += ["### Answers", "", *_answers(found), ""]
+        if name == "core":
+            won = " and ".join(winners(found))
+            lines += [
+                f"By the rule of the design (supported over none and a higher mAP, in both starts), "
+                f"{f'the winner is {won}' if won else 'no loss is a winner'}.",
+                "",
+            ]
+    lines += ["### Scores", "", *_scores(name, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
+    return "\n".join([*lines, "### What goes with BLEU-4 over all runs", "", *_slopes(found), ""])
+
+
+def _in_order(arms: Mapping[tuple[str, str], T]) -> list[tuple[tuple[str, str], T]]:
+    return sorted(arms.items(), key=lambda item: (item[0][0], list(ARMS).index(item[0][1])))
+
+
+def _answers(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "An answer is `supported` or `contradicted` if its p-value, corrected by Holm, is below 0.05. Each interval"
+    ]
+    lines += ["is for its own row and is not corrected, so an interval without 0 can come with `not seen`.", ""]
+    lines += ["| question | start | difference in BLEU-4 (95 % interval) | answer |", "|---|---|---|---|"]
+    for pair, start, contrast in _primary(found):
+        lines.append(f"| {QUESTIONS[pair][0]} | {STARTS[start]} | {contrast} | **{verdict(contrast)}** |")
+    return lines
+
+
+def _primary(found: Mapping[str, Any]) -> list[tuple[tuple[str, str], str, Contrast]]:
+    """(arms, start, contrast) of each primary contrast, sorted by question."""
+    made = []
+    for contrast in found["bleu4"][: found["primary"]]:
+        start, _, pair = contrast.name.partition(": ")
+        one, _, other = pair.partition(" − ")
+        made.append(((one, other), start, contrast))
+    return sorted(made, key=lambda row: (list(QUESTIONS).index(row[0]), row[1]))
+
+
+def _scores(name: str, found: Mapping[str, Any]) -> list[str]:
+    seeds = f"seeds {found['seeds'][0]} to {found['seeds'][-1]}"
+    runs = f"{found['runs']} runs"
+    if not _complete(name, found):
+        runs = f"{found['runs']} of {RUNS[name]} runs, so no verdict yet"
+    lines = [f"{runs}; {seeds}. Mean ± standard deviation over seeds, on test. `mAP` and `nearest` measure how well a"]
+    lines += ["sign is found among the signs of other clips ([density.md](../docs/density.md)).", ""]
+    lines += [f"- `{arm}`: {ARMS[arm]}" for arm in ARMS if any(arm == a for _, a in found["arms"])] + [""]
     lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
-    for (start, arm), values in found["arms"].items():
+    for (start, arm), values in _in_order(found["arms"]):
         lines.append(f"| {start} | {arm} | " + " | ".join(values.values()) + " |")
-    for (start, arm), runs in found["pushed nothing"].items():
-        lines += ["", f"Left out of every average: {start}, {arm}. In {runs} of its runs no frame of any batch had a"]
+    for (start, arm), count in found["pushed nothing"].items():
+        lines += ["", f"Left out of every average: {start}, {arm}. In {count} of its runs no frame of any batch had a"]
         lines += ["legal negative, so the loss pushed nothing apart."]
-    lines += [
-        "",
-        "Contrasts: one linear model over all runs, seeds as blocks, pooled residuals; BLEU-4 with the",
+    return lines
+
+
+def _contrasts(found: Mapping[str, Any], *, whole: bool) -> list[str]:
+    lines = [
+        "One linear model over all runs: seeds are blocks, residuals are pooled, and the variance over sentences is"
     ]
-    lines += ["variance over sentences. The first rows are primary: their p-values are corrected by Holm.", ""]
-    lines += [
-        "| contrast | BLEU-4 | p | p, Holm | verdict | could have seen | SDR | mAP |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines += ["added for BLEU-4. Rows with a verdict are primary; Holm corrects their p-values together. The column"]
+    lines += ["`detectable` is the smallest true difference in BLEU-4 that these runs find with a power of 80 %.", ""]
+    lines += ["| contrast | BLEU-4 | p | p, Holm | verdict | detectable | SDR | mAP |", "|---" * 8 + "|"]
     for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
         primary = place < found["primary"]
         corrected, said = (f"**{b.p_holm:.3f}**", verdict(b) if whole else "–") if primary else ("–", "–")
         lines.append(f"| {b.name} | {b} | {b.p_value:.3f} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
-    lines += ["", "What goes with BLEU-4 over all runs (slopes, starts apart):", ""]
-    lines += ["| model | slope of | BLEU-4 a point |", "|---|---|---|"]
+    return lines
+
+
+def _slopes(found: Mapping[str, Any]) -> list[str]:
+    lines = ["Linear regression of BLEU-4 on SDR and on mAP, with an intercept for each start:", ""]
+    lines += ["| predictors | slope of | change in BLEU-4 per point |", "|---|---|---|"]
     for row in found["mediation"]:
-        lines.append(
-            f"| {row['model']} | {row['slope of']} | {row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) |"
-        )
-    return "\n".join([*lines, ""])
+        interval = f"{row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        lines.append(f"| {row['model']} | {row['slope of']} | {interval} |")
+    return lines
+
+
+def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str) -> Table:
+    """The scores as a table with one claim for each primary contrast, for `paper/README.md`."""
+    whole = _complete(name, found)
+    claims = [
+        Claim(f"{QUESTIONS[pair][1]}, from {STARTS[start]}", "–", str(contrast), verdict(contrast))
+        for pair, start, contrast in (_primary(found) if whole else ())
+    ]
+    return Table(
+        "density_effect" if name == "core" else "density_effect-challengers",
+        f"Does a lower density translate better? {title}",
+        COMMAND.removesuffix(" --from-results") + ("" if name == "core" else " --challengers"),
+        ["start", "arm", *(shown for _, shown in SHOWN)],
+        [[start, arm, *values.values()] for (start, arm), values in _in_order(found["arms"])],
+        [] if whole else [f"{found['runs']} of {RUNS[name]} runs, so nothing is claimed yet."],
+        claims,
+        {
+            "corpus": "synthetic-long",
+            "seeds": len(found["seeds"]),
+            "runs": found["runs"],
+            "training seconds": round(sum(row["seconds"] for row in rows.values())),
+        },
+    )
 
 
 def _write_contrasts(path: Path, found: dict[str, Any]) -> None:
@@ -242,43 +237,56 @@ def _write_contrasts(path: Path, found: dict[str, Any]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-COLOURS = {"pull": "#0072B2", "push": "#D55E00", "both": "#009E73", "paper": "#CC79A7"}
+COLOURS = {
+    "pull": "#0072B2",
+    "push": "#D55E00",
+    "both": "#009E73",
+    "paper": "#CC79A7",
+    "slow + SIGReg": "#E69F00",
+    "slow + invariance + SIGReg": "#56B4E9",
+}
 MARKS = {"random": "o", "signs": "^"}
 
 
 def _picture(path: Path, rows: Rows) -> None:
-    """Plots the gain in BLEU-4 over the run without SignCL (same start and seed) against the change in SDR and mAP."""
+    """Plots the gain in BLEU-4 over the run without SignCL (same start and seed) against the change in SDR and mAP.
+
+    A small mark is a run; a large one is the mean of an arm in one start.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 4.0), sharey=True, layout="constrained")
-    spare = iter(("#E69F00", "#56B4E9", "#555555"))
-    seen: dict[str, str] = {}
+    gains: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for (start, arm, seed), row in sorted(rows.items()):
         base = rows.get((start, "none", seed))
-        if arm == "none" or base is None:
-            continue
-        colour = seen.setdefault(arm, COLOURS.get(arm) or next(spare, "#555555"))
-        gain = row["bleu4"] - base["bleu4"]
-        for axes, name in ((left, "sdr"), (right, "map")):
-            axes.plot(row[name] - base[name], gain, MARKS.get(start, "s"), color=colour, markersize=6, alpha=0.85)
-    for axes, shown in (
-        (left, "change in SDR, points (left is less dense)"),
-        (right, "change in retrieval, mAP points"),
-    ):
+        if arm != "none" and base is not None:
+            made = gains.setdefault((start, arm), [])
+            made.append((row["sdr"] - base["sdr"], row["map"] - base["map"], row["bleu4"] - base["bleu4"]))
+    figure, panels = plt.subplots(1, 2, figsize=(8.8, 4.2), sharey=True, layout="constrained")
+    labels = ("change in SDR, points (left is less dense)", "change in retrieval, mAP points")
+    for place, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+        for (start, arm), runs in _in_order(gains):
+            x, y, colour = [run[place] for run in runs], [run[2] for run in runs], COLOURS[arm]
+            axes.plot(x, y, MARKS[start], color=colour, markersize=4, alpha=0.45, markeredgewidth=0)
+            middle = sum(x) / len(x), sum(y) / len(y)
+            axes.plot(*middle, MARKS[start], color=colour, markersize=11, markeredgecolor="black", zorder=3)
         axes.axhline(0, color="#777777", linewidth=0.8)
         axes.axvline(0, color="#777777", linewidth=0.8)
-        axes.set_xlabel(shown)
+        axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
-    left.set_ylabel("gain in BLEU-4 over none, same seed")
-    handles = [plt.Line2D([], [], marker="s", linestyle="", color=colour, label=arm) for arm, colour in seen.items()]
+    panels[0].set_ylabel("gain in BLEU-4 over none, same seed")
+    seen = [arm for arm in ARMS if any(arm == other for _, other in gains)]
+    handles = [
+        plt.Line2D([], [], marker="s", linestyle="", color=COLOURS[arm], label="SignCL" if arm == "both" else arm)
+        for arm in seen
+    ]
     handles += [
-        plt.Line2D([], [], marker=mark, linestyle="", color="#777777", label=f"start: {start}")
+        plt.Line2D([], [], marker=mark, linestyle="", color="#777777", label=f"from {STARTS[start]}")
         for start, mark in MARKS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
     plt.close(figure)

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -12,7 +13,9 @@ import pytest
 import torch
 from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
 
-from paper import density_effect, effect_page
+from paper import density_effect
+from paper.effect_analysis import analyse
+from paper.effect_page import winners
 from paper.jobs import Place, Result
 from paper.pooled import fit_model, holm
 from paper.raw_results import read_rows, rows_of, write_rows
@@ -110,7 +113,8 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
         now = {p.name: p.read_bytes() for p in (tmp_path / "density_effect").iterdir()}
         assert not files or files == now
         files = now
-    assert set(files) == {"runs.csv", "predictions.tsv.gz", "contrasts-core.csv", "gains-core.png", "README.md"}
+    table = {f"density_effect.{suffix}" for suffix in ("csv", "json", "md", "tex")}
+    assert set(files) == table | {"runs.csv", "predictions.tsv.gz", "contrasts-core.csv", "gains-core.png", "README.md"}
     page = files["README.md"].decode()
     assert "random: both − none" in page
     assert page.count("**") == 2 * 8, "eight primary contrasts"
@@ -126,12 +130,37 @@ def test_verdicts_wait_for_every_run(tmp_path):
     assert len(said) == 14
     assert said["random: slow + SIGReg − none"] == "not seen"
     assert said["random: push − none"] == "–"
+    answers = {line.split("|")[1].strip(): line.split("|")[4].strip() for line in lines if "? | random weights" in line}
+    assert answers["Does SignCL raise BLEU-4?"] == f"**{said['random: both − none']}**"
+    assert len(answers) == 4
+    claims = json.loads((tmp_path / "density_effect/density_effect.json").read_text())["claims"]
+    assert len(claims) == 8
+    assert claims[0]["text"] == "SignCL raises BLEU-4, from random weights"
+    assert claims[0]["verdict"] == said["random: both − none"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "retrieval", "won"),
+    [
+        ({"random": 9, "signs": 9}, {"random": 3, "signs": 3}, ["both"]),
+        ({"random": 9, "signs": 9}, {"random": 3, "signs": -30}, []),
+        ({"random": 9, "signs": 0}, {"random": 3, "signs": 3}, []),
+        ({"random": -9, "signs": 9}, {"random": 3, "signs": 3}, []),
+    ],
+)
+def test_a_winner_translates_better_and_retrieves_better_in_both_starts(gain, retrieval, won):
+    rows, answers, references = made_up(seeds=8)
+    for (start, arm, seed), row in rows.items():
+        noise = ((seed * 7 + len(arm)) % 5) / 5
+        row["bleu4"] = 20 + noise + (gain[start] if arm == "both" else 0)
+        row["map"] = 50 + noise + (retrieval[start] if arm == "both" else 0)
+    assert winners(analyse(rows, answers, references)) == won
 
 
 def test_mediation_finds_what_goes_with_translation():
     rows, answers, references = made_up(seeds=8)
     plain = {key: row | {"bleu4": row["bleu4"] - 5 * (key[1] == "both")} for key, row in rows.items()}
-    found = effect_page.analyse(plain, answers, references)["mediation"]
+    found = analyse(plain, answers, references)["mediation"]
     slopes = {(row["model"], row["slope of"]): row["estimate"] for row in found}
     assert slopes["SDR, points and mAP, points", "mAP, points"] == pytest.approx(0.5, abs=0.1)
     assert slopes["SDR, points and mAP, points", "SDR, points"] == pytest.approx(0, abs=0.05)
@@ -178,11 +207,11 @@ def test_an_arm_without_a_legal_negative_is_named_and_in_no_average(tmp_path, ru
     assert "| signs | push |" in page
     assert "\n24 of 96 runs" in page, "they count as made"
     without = {key: row for key, row in rows.items() if key[:2] != ("random", "push")}
-    ours, theirs = (effect_page.analyse(r, {}, references) for r in (rows, without))
+    ours, theirs = (analyse(r, {}, references) for r in (rows, without))
     assert [str(c) for c in ours["bleu4"]] == [str(c) for c in theirs["bleu4"]]
     assert ours["mediation"] == theirs["mediation"]
     with pytest.raises(ValueError, match="none of the 2 runs had a legal negative"):
-        effect_page.analyse({k: r for k, r in rows.items() if k[:2] == ("random", "push")}, {}, references)
+        analyse({k: r for k, r in rows.items() if k[:2] == ("random", "push")}, {}, references)
 
 
 # -- which corpus is accepted -----------------------------------------------------------------------------------------
