@@ -25,6 +25,7 @@ ORDER = (
     "table1",
     "imu",
     "best",
+    "all_systems",
     "contrast",
     "findings",
     "surface",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Line", "heat_map", "lines_picture"]
+__all__ = ["Line", "heat_map", "lines_picture", "scatter_picture"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Line = Sequence[tuple[float, float, float]]
@@ -64,6 +65,30 @@ def lines_picture(
         one.set_ylabel(label)
         one.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize="small")
+    _save(plt, figure, path)
+
+
+def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> None:
+    """Draws named groups of points over a logarithmic x axis: a dot per point, and the name at the mean of its group.
+
+    Args:
+        points: name -> (x, y) of each of its points.
+        x: label of the x axis; its values are above 0.
+        y: label of the y axis.
+    """
+    plt, figure, (axes,) = _axes(1, (6.4, 4.2))
+    for number, (name, of_name) in enumerate(points.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places, values = zip(*of_name)
+        middle = math.exp(sum(map(math.log, places)) / len(places)), sum(values) / len(values)
+        axes.plot(places, values, "o", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
+        axes.plot(*middle, "o", color=colour, markersize=8, markeredgecolor="black")
+        axes.annotate(name, middle, xytext=(7, 5), textcoords="offset points", fontsize="small")
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
     _save(plt, figure, path)
 
 

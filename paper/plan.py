@@ -55,6 +55,8 @@ STEPS = (
     Step("surface", "synthetic"),
     Step("findings", "synthetic"),
     Step("best", "synthetic", seeds=5),
+    Step("all_systems", "imu_numbers", data="imu-number-signs"),
+    Step("all_systems", "synthetic"),
     Step("contrast", "synthetic", seeds=5),
 )
 """All steps in order of importance, so that an interrupted command has made the most important tables."""

@@ -143,6 +143,10 @@ COSTS = {
     "gaslt": 0.25,
     "pgp": 0.30,
     "sign2gpt": 0.30,
+    "nslt": 0.25,
+    "spamo": 0.30,
+    "spamo-warmup": 0.50,
+    "uni-sign": 0.30,
     "recogniser": 0.25,
     "joint-slt": 0.30,
     "features-recogniser": 0.03,
@@ -152,11 +156,12 @@ COSTS = {
     "imu_numbers": 0.16,
     "imu_numbers/finetune": 0.095,
     "imu_numbers/finetune-signcl": 0.095,
+    "imu_numbers/uni-sign": 0.33,
 }
 """Seconds per optimizer step at the CPU sizes, by recipe of the synthetic corpus and for all recipes on the number
 signs. Measured with one thread per run and two parallel runs on 2 otherwise idle cores (November 2026). `isolated-i3d`,
-like `isolated`, counts steps of full clips, which contain several signs each. Values of nslt2018, gaslt, pgp and
-sign2gpt are guesses.
+like `isolated`, counts steps of full clips, which contain several signs each. Values of nslt2018, gaslt, pgp,
+sign2gpt, nslt, spamo and uni-sign on the synthetic corpus are guesses.
 """
 OVERHEAD = 8.0
 """Seconds of a run besides its steps: start, scoring dev and test, density."""

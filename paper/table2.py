@@ -32,7 +32,7 @@ from paper.statistics import cell, effect, verdict
 from paper.table8 import jobs
 from signcl.training.recipe import load_recipe, recipe_path
 
-__all__ = ["main", "planned", "table"]
+__all__ = ["main", "planned", "systems", "table", "without_signcl"]
 
 METRICS = ("rouge_l", "bleu1", "bleu2", "bleu3", "bleu4")
 SYSTEMS = {
@@ -93,16 +93,16 @@ def systems(corpus: str, changes: Sequence[str], place: Place | None = None) -> 
     found = {name: eight[arm] for name, arm in ARMS.items()}
     if "nslt2018" in extra:
         frames = _from_frames(extra["nslt2018"], setting.recipes["gfslt"])
-        found["nslt2018"] = Fit(extra["nslt2018"], (*_without_signcl(extra["nslt2018"]), *frames, *own))
+        found["nslt2018"] = Fit(extra["nslt2018"], (*without_signcl(extra["nslt2018"]), *frames, *own))
     if "gaslt" in extra:
         read = windows(extra["windows"], place, changes) if "windows" in extra else None
-        found["gaslt"] = Fit(extra["gaslt"], (*_without_signcl(extra["gaslt"]), *own), features=read)
+        found["gaslt"] = Fit(extra["gaslt"], (*without_signcl(extra["gaslt"]), *own), features=read)
     if "sign2gpt" in extra:
         found["sign2gpt"] = Fit(extra["sign2gpt"], own, Fit(extra["pgp"], own))
     return {name: found[name] for name in SYSTEMS if name in found}
 
 
-def _without_signcl(recipe: str) -> tuple[str, ...]:
+def without_signcl(recipe: str) -> tuple[str, ...]:
     """The override that removes SignCL from a recipe, which gives the system of its authors."""
     weights = load_recipe(recipe_path(recipe)).loss.weights
     kept = {term: weight for term, weight in weights.items() if term != "signcl"}

@@ -8,6 +8,7 @@ import pytest
 from paper_tiny import SIZES, TINY, made_up, options_of, place_of_features, reading, writing
 
 from paper import (
+    all_systems,
     best,
     contrast,
     extractors,
@@ -30,6 +31,7 @@ from paper import (
 )
 from paper.jobs import Fit, Place
 from signcl.data.batch import Sample
+from signcl.systems import SYSTEMS, system_class
 from signcl.training.recipe import load_recipe, recipe_path, recipe_to_dict
 
 
@@ -440,3 +442,19 @@ def test_noise_is_an_analysis_of_variance_with_blocks():
     assert np.mean([n.spread for n in many]) == pytest.approx(np.mean([n.expected for n in many]), rel=0.1)
     assert statistics.noise([[1.0], [2.0]]).verdict == "not seen"  # one seed says nothing
     assert statistics.noise([[1.0, 1.0], [1.0, 1.0]]).p_value == 1.0
+
+
+@pytest.mark.parametrize("corpus", ["imu_numbers", "synthetic"])
+def test_every_system_that_translates_is_in_one_table(tmp_path, monkeypatch, place, corpus):
+    options = options_of(tmp_path, corpus, "--seeds", "2")
+    runs = all_systems.planned(options, place)
+    systems = {jobs.recipe_of(run, place).model.name for run in runs.values()}
+    answers = {name for name in SYSTEMS if system_class(name).answers == "sentences"}
+    assert systems >= answers, "a new system gets a row"
+    assert all("signcl" not in jobs.recipe_of(run, place).loss.weights for run in runs.values())
+    monkeypatch.setattr(all_systems, "folder_of", None)  # numbers only
+    made = all_systems.table(options, made_up(options, runs.values(), measured=("training seconds", {}, 3.0)))
+    assert sorted(row[0] for row in made.rows) == sorted(all_systems.TITLES[name] for name in runs)
+    scores = [float(row[3].split()[0]) for row in made.rows]
+    assert scores == sorted(scores, reverse=True)
+    assert (options.results / corpus / "all_systems.png").is_file()
