@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all docs paper check clean
+.PHONY: demo test lint pytest test-all docs paper clean
 
 # The demo needs only this; the tests add linters, the browser driver and the optional parts.
 $(VENV)/ready-demo: pyproject.toml constraints.txt
@@ -22,18 +22,24 @@ $(VENV)/ready: $(VENV)/ready-demo pyproject.toml constraints.txt
 demo: $(VENV)/ready-demo  ## train and compare two systems on a synthetic corpus; QUICK=1 takes under 3 minutes
 	$(BIN)/signcl demo $(if $(QUICK),--quick)
 
-test: $(VENV)/ready  ## linters, types and all tests
+test: lint pytest  ## linters, types and all tests; `make -j2 test` runs the linters beside the tests
+
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy signcl
+
+pytest: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/ready  ## the suite with the tests that are marked slow; before a release, and every night on a hosted runner
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --slow
 
-docs: $(VENV)/ready  ## build the documentation site in build/docs; fails on broken links
-	@[ $(VENV)/docs -nt $(VENV)/ready ] || \
-	  { $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]' && touch $(VENV)/docs; }
+$(VENV)/ready-docs: $(VENV)/ready
+	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/ready-docs  ## build the documentation site in build/docs; fails on broken links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/docs/index.html"
 

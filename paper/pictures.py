@@ -77,6 +77,8 @@ def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float
         y: label of the y axis.
     """
     plt, figure, (axes,) = _axes(1, (6.4, 4.2))
+    from matplotlib.ticker import LogLocator, StrMethodFormatter  # after _axes has chosen the backend
+
     for number, (name, of_name) in enumerate(points.items()):
         colour = COLOURS[number % len(COLOURS)]
         places, values = zip(*of_name)
@@ -85,6 +87,9 @@ def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float
         axes.plot(*middle, "o", color=colour, markersize=8, markeredgecolor="black")
         axes.annotate(name, middle, xytext=(7, 5), textcoords="offset points", fontsize="small")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.minorticks_off()
     axes.margins(x=0.2)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
