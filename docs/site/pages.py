@@ -25,7 +25,10 @@ from signcl.cli.parsing import every_parser
 ROOT = Path(__file__).parents[2]
 HOME = "README.md"
 COMMANDS = "reference/commands.md"
-RENAMED = {HOME: "index.md", "paper/README.md": "paper/evidence.md"}
+CARDS = "signcl/training/shipped/"
+RENAMED = {HOME: "index.md", "paper/README.md": "paper/evidence.md"} | {
+    f"{CARDS}{run.name}/README.md": f"shipped-runs/{run.name}.md" for run in (ROOT / CARDS).iterdir() if run.is_dir()
+}
 """A page README.md would be the index of its section."""
 MADE_ON_DEMAND = ("signcl corpus make", "signcl corpus pack", "signcl corpus join")
 PARTS = (
@@ -33,6 +36,7 @@ PARTS = (
     "recipes/",
     "paper/",
     "benchmarks/",
+    CARDS,
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -51,6 +55,10 @@ ALWAYS = (
 )
 ITEM = re.compile(r"(?:-|\d\.) +(?=\S)")
 LOST = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*] |\d\. |\|).{0,50}", re.DOTALL)
+BOXED = re.compile(r"<details class=\"[^\"]*\" open>\s*<summary>(.{0,60})", re.DOTALL)
+CELL = re.compile(r"<t[dh][^>]*>.*?</t[dh]>", re.DOTALL)
+CODE = re.compile(r"(<code>)([^<]*)(</code>)")
+JOINT = re.compile(r"(?<=[\w\]])([._/=(,:-])(?=\w)")
 log = get_plugin_logger("pages")
 LINK = re.compile(r"(?<=\])\((?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -109,7 +117,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def moved(link: re.Match[str]) -> str:
         target = target_of(name, link["path"])
         if target is None:
-            return link[0]  # outside addresses; MkDocs itself complains about files that are not there
+            inside = posixpath.normpath(posixpath.join(posixpath.dirname(place), unquote(link["path"])))
+            if not re.match(r"[a-z]+:", link["path"]) and files.get_file_from_path(inside) is None:
+                log.warning(f"{name}: the link to {link['path']} leads out of the site; add its folder to PARTS")
+            return link[0]  # an outside address, or a page that is made here
         return f"({posixpath.relpath(address(target), posixpath.dirname(place) or '.')}{link['anchor'] or ''})"
 
     return indented(LINK.sub(moved, markdown))
@@ -133,10 +144,19 @@ def indented(markdown: str) -> str:
     return "\n".join(lines[1:])
 
 
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     lost = LOST.search(re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL))
     if lost:
         log.warning(f"{page.file.src_uri}: a list or a table is shown as text: {lost[0][-60:]!r}")
+    boxed = BOXED.search(html)
+    if boxed:
+        log.warning(f"{page.file.src_uri}: a line `word:` of a docstring has become a box: {boxed[1]!r}")
+    return CELL.sub(breakable, html)
+
+
+def breakable(cell: re.Match[str]) -> str:
+    """Lets code in a table break after its dots and underscores, and nowhere inside a word."""
+    return CODE.sub(lambda code: code[1] + JOINT.sub(r"\1<wbr>", code[2]) + code[3], cell[0])
 
 
 @event_priority(-100)  # after the search has written its index

@@ -112,7 +112,7 @@ class InputRecipe:
         "mediapipe75",
         "mediapipe33",
     ] = "auto"
-    """Order of the points in arrays of key points (docs/data.md has the table); auto chooses by their number. Not
+    """Order of the points in arrays of key points (docs/reading.md has the table); auto chooses by their number. Not
     needed for files that name their points. uni_sign133 reads COCO-WholeBody as Uni-Sign's code does: its points, its
     scale."""
     pose_min_confidence: float = bounded(0.0, low=0, below=1)
