@@ -11,7 +11,6 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -54,18 +53,8 @@ ALWAYS = (
     "paper/preregistered.md",
     "benchmarks/RESULTS.md",
 )
-WIDE = ("index.md", "paper-vs-code.md")
-"""Without the menu at the left: it would hold the home page alone; the table has five columns of text."""
-COLUMNS = 88  # letters in a line of code, beside both menus of a laptop
-SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
-REMARK = re.compile(r"(?P<command>[^#\n]*[^#\s]) {2,}(?P<remark># .*)")
 ITEM = re.compile(r"(?:-|\d\.) +(?=\S)")
 LOST = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*] |\d\. |\|).{0,50}", re.DOTALL)
-BOXED = re.compile(r"<details class=\"[^\"]*\" open>\s*<summary>(.{0,60})", re.DOTALL)
-WRITTEN = re.compile(r"(?P<start><pre>(?:<span></span>)?)<code>(?P<text>.*?)</code></pre>", re.DOTALL)
-CELL = re.compile(r"<t[dh][^>]*>.*?</t[dh]>", re.DOTALL)
-CODE = re.compile(r"(<code>)([^<]*)(</code>)")
-JOINT = re.compile(r"(?<=[\w\]])([._/=(,:-])(?=\w)")
 log = get_plugin_logger("pages")
 LINK = re.compile(r"(?<=\])\((?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -115,8 +104,6 @@ def address(name: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     place = page.file.src_uri
-    if place in WIDE:
-        page.meta["hide"] = ["navigation"]
     name = next(
         (name for name in (*RENAMED, place) if address(name) == place and (ROOT / name).is_file()), f"docs/{place}"
     )
@@ -130,15 +117,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]  # an outside address, or a page that is made here
         return f"({posixpath.relpath(address(target), posixpath.dirname(place) or '.')}{link['anchor'] or ''})"
 
-    return indented(SHELL.sub(unrolled, LINK.sub(moved, markdown)))
-
-
-def unrolled(block: re.Match[str]) -> str:
-    """A block of commands with remarks behind them; the remarks above them, if a line is wider than the page."""
-    lines = block[1].splitlines()
-    if any(len(line) > COLUMNS for line in lines):
-        lines = [REMARK.sub(r"\g<remark>\n\g<command>", line) for line in lines]
-    return "```sh\n" + "\n".join(lines) + "\n```"
+    return indented(LINK.sub(moved, markdown))
 
 
 def indented(markdown: str) -> str:
@@ -159,28 +138,10 @@ def indented(markdown: str) -> str:
     return "\n".join(lines[1:])
 
 
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> None:
     lost = LOST.search(re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL))
     if lost:
         log.warning(f"{page.file.src_uri}: a list or a table is shown as text: {lost[0][-60:]!r}")
-    boxed = BOXED.search(html)
-    if boxed:
-        log.warning(f"{page.file.src_uri}: a line `word:` of a docstring has become a box: {boxed[1]!r}")
-    return WRITTEN.sub(fitting, CELL.sub(breakable, html))
-
-
-def fitting(block: re.Match[str]) -> str:
-    """A code block that is wider than the page, in smaller letters, as far as they stay readable."""
-    widest = max(len(line) for line in unescape(re.sub(r"<[^>]*>", "", block["text"])).splitlines() or [""])
-    if widest <= COLUMNS:
-        return block[0]
-    size = max(0.5, 0.64 * COLUMNS / widest)
-    return f'{block["start"]}<code style="font-size: {size:.3f}rem">{block["text"]}</code></pre>'
-
-
-def breakable(cell: re.Match[str]) -> str:
-    """Lets code in a table break after its dots and underscores, and nowhere inside a word."""
-    return CODE.sub(lambda code: code[1] + JOINT.sub(r"\1<wbr>", code[2]) + code[3], cell[0])
 
 
 @event_priority(-100)  # after the search has written its index

@@ -19,8 +19,8 @@ class CorpusRecipe:
     """Which corpus to use, and how much of it."""
 
     name: str = "folder"
-    """Name of the corpus: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign, dgs_sentences, or one
-    registered by a plugin (docs/adding-a-corpus.md)."""
+    """Name of the corpus: `folder` for clips of your own (docs/adding-a-corpus.md), one of docs/data.md, or one that a
+    plugin registers."""
     root: str = "data"
     """The corpus folder, relative to the current folder."""
     options: dict[str, Any] = field(default_factory=dict)
