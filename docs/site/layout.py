@@ -23,7 +23,9 @@ SHORT = 20  # letters of code in a table that never break
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 REMARK = re.compile(r"(?P<command>[^#\n]*[^#\s]) {2,}(?P<remark># .*)")
 BOXED = re.compile(r"<details class=\"[^\"]*\" open>\s*<summary>(.{0,60})", re.DOTALL)
-BLOCK = re.compile(r"(?P<start><pre>(?:<span></span>)?)<code>(?P<text>.*?)</code></pre>", re.DOTALL)
+BLOCK = re.compile(
+    r'(?P<start>(?:<div class="(?P<kind>[^"]*)">)?<pre>(?:<span></span>)?)<code>(?P<text>.*?)</code></pre>', re.DOTALL
+)
 CELL = re.compile(r"<t[dh][^>]*>.*?</t[dh]>", re.DOTALL)
 CODE = re.compile(r"<code>([^<]*)</code>")
 JOINT = re.compile(r"(?<=[\w\]])([._/=(,:-])(?=\w)")  # a line may break behind these
@@ -61,15 +63,23 @@ def fitting(block: re.Match[str]) -> str:
     """A code block that is wider than the page, in smaller letters, as far as they stay readable."""
     lines = unescape(re.sub(r"<[^>]*>", "", block["text"])).splitlines()
     widest = max(map(len, lines), default=0)
-    if widest <= COLUMNS:
+    if widest <= COLUMNS or (block["kind"] or "").startswith("language-sh"):  # commands wrap, see site.css
         return block[0]
     size = max(SMALLEST, LETTER * COLUMNS / widest)
     return f'{block["start"]}<code style="font-size: {size:.3f}rem">{block["text"]}</code></pre>'
 
 
 def breakable(cell: re.Match[str]) -> str:
-    """Lets long code in a table break after its dots and underscores, and nowhere inside a word."""
-    return CODE.sub(lambda code: JOINT.sub(r"\1<wbr>", code[0]) if len(code[1]) > SHORT else code[0], cell[0])
+    """Lets long code in a table break after its dots and underscores, and nowhere inside a word.
+
+    Markdown wants `\\|` for a bar in a table; GitHub shows a bar, Python-Markdown would show both.
+    """
+
+    def broken(code: re.Match[str]) -> str:
+        text = code[0].replace("\\|", "|")
+        return JOINT.sub(r"\1<wbr>", text) if len(code[1]) > SHORT else text
+
+    return CODE.sub(broken, cell[0])
 
 
 def with_links(html: str, files: Files) -> str:
