@@ -25,7 +25,10 @@ from signcl.cli.parsing import every_parser
 ROOT = Path(__file__).parents[2]
 HOME = "README.md"
 COMMANDS = "reference/commands.md"
-RENAMED = {HOME: "index.md", "paper/README.md": "paper/evidence.md"}
+CARDS = "signcl/training/shipped/"
+RENAMED = {HOME: "index.md", "paper/README.md": "paper/evidence.md"} | {
+    f"{CARDS}{run.name}/README.md": f"shipped-runs/{run.name}.md" for run in (ROOT / CARDS).iterdir() if run.is_dir()
+}
 """A page README.md would be the index of its section."""
 MADE_ON_DEMAND = ("signcl corpus make", "signcl corpus pack", "signcl corpus join")
 PARTS = (
@@ -33,6 +36,7 @@ PARTS = (
     "recipes/",
     "paper/",
     "benchmarks/",
+    CARDS,
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -100,8 +104,6 @@ def address(name: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     place = page.file.src_uri
-    if place == "index.md":
-        page.meta["hide"] = ["navigation"]  # it would be the home page alone
     name = next(
         (name for name in (*RENAMED, place) if address(name) == place and (ROOT / name).is_file()), f"docs/{place}"
     )
@@ -109,7 +111,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def moved(link: re.Match[str]) -> str:
         target = target_of(name, link["path"])
         if target is None:
-            return link[0]  # outside addresses; MkDocs itself complains about files that are not there
+            inside = posixpath.normpath(posixpath.join(posixpath.dirname(place), unquote(link["path"])))
+            if not re.match(r"[a-z]+:", link["path"]) and files.get_file_from_path(inside) is None:
+                log.warning(f"{name}: the link to {link['path']} leads out of the site; add its folder to PARTS")
+            return link[0]  # an outside address, or a page that is made here
         return f"({posixpath.relpath(address(target), posixpath.dirname(place) or '.')}{link['anchor'] or ''})"
 
     return indented(LINK.sub(moved, markdown))

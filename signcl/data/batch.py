@@ -197,7 +197,14 @@ def frame_mask(lengths: Tensor, max_length: int) -> Tensor:
 
 
 def pack_positions(lengths: list[int]) -> Tensor:
-    """Position of each packed row in the flattened padded layout [B * T], T = max(lengths). [N] long"""
+    """Where each packed row stands in the flattened padded layout `[B * T]`, with T = max(lengths).
+
+    Args:
+        lengths: frames of each clip. B numbers
+
+    Returns:
+        Positions, for `unpack`. [N] long, N = sum(lengths)
+    """
     longest = max(lengths)
     return torch.cat([torch.arange(length) + row * longest for row, length in enumerate(lengths)])
 
@@ -208,6 +215,8 @@ def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) ->
     Args:
         rows: one row per real frame. [N, D]
         positions: from `pack_positions`. [N]
+        batch_size: B.
+        max_length: T, frames of the longest clip.
 
     Returns:
         Padded rows. [B, T, D]
@@ -219,7 +228,12 @@ def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) ->
 def padded_to(batch: Batch, multiple: int, pad_id: int) -> Batch:
     """Pads T to a multiple of `multiple` frames, and U to a multiple of a fourth of that, so that shapes repeat.
 
-    Packed frames do not change and have no padding. With 1, nothing changes.
+    Packed frames do not change and have no padding.
+
+    Args:
+        batch: the batch; it is not changed.
+        multiple: in frames, `train.pad_to` of a recipe; with 1, the batch is returned as it is.
+        pad_id: padding id of the tokenizer.
     """
     if multiple == 1:
         return batch

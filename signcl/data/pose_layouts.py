@@ -2,7 +2,7 @@
 
 `LAYOUTS` are the inputs of models: named parts (body, face, hands), the same for every file of a kind. `POINT_ORDERS`
 are arrays of estimators, recognised by their number of points or named by `input.pose_layout`; each lists the points
-that make up its layout. docs/data.md has the same table.
+that make up its layout. docs/reading.md has the same table.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def describe_poses(clips: Sequence[PoseQuality]) -> Iterator[tuple[str, str]]:
         yield (
             "warning",
             f"{what} in {len(names)} of {len(clips)} clips (such as {names[0]}); does the order of the points match "
-            f"input.pose_layout (docs/data.md)?",
+            f"input.pose_layout (docs/reading.md)?",
         )
     total = sum(clip.frames for clip in clips)
     parts = [part for part in ("body", "left_hand", "right_hand", "hands", "face") if part in clips[0].lacks]

@@ -279,6 +279,9 @@ def load_plugins(plugins: Sequence[str]) -> None:
 
     This runs their code: call it only for plugins that the user has named, never with names from untrusted files.
 
+    Args:
+        plugins: paths of `.py` files, relative to the current folder, or names of modules. Each is imported once.
+
     Raises:
         ValueError: not a list, no such file or module, or a plugin that fails on import.
     """

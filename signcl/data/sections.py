@@ -19,8 +19,8 @@ class CorpusRecipe:
     """Which corpus to use, and how much of it."""
 
     name: str = "folder"
-    """Name of the corpus: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign, dgs_sentences, or one
-    registered by a plugin (docs/adding-a-corpus.md)."""
+    """Name of the corpus: `folder` for clips of your own (docs/adding-a-corpus.md), one of docs/data.md, or one that a
+    plugin registers."""
     root: str = "data"
     """The corpus folder, relative to the current folder."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class InputRecipe:
         "mediapipe75",
         "mediapipe33",
     ] = "auto"
-    """Order of the points in arrays of key points (docs/data.md has the table); auto chooses by their number. Not
+    """Order of the points in arrays of key points (docs/reading.md has the table); auto chooses by their number. Not
     needed for files that name their points. uni_sign133 reads COCO-WholeBody as Uni-Sign's code does: its points, its
     scale."""
     pose_min_confidence: float = bounded(0.0, low=0, below=1)

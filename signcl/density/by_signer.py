@@ -107,7 +107,18 @@ def signer_ratios(
 def balanced_weights(
     glosses: Sequence[object] | np.ndarray | torch.Tensor, signers: Sequence[object] | np.ndarray | torch.Tensor
 ) -> np.ndarray:
-    """Row weights that give every signer of a gloss the same total, however often they sign it. [N]"""
+    """Row weights that give every signer of a gloss the same total, however often they sign it.
+
+    Args:
+        glosses: gloss of each row, as a number or as text. [N]
+        signers: signer of each row. [N]
+
+    Returns:
+        Weights for `sign_density_ratio(weights=...)`: 1 over the signer's number of rows of this gloss. [N]
+
+    Raises:
+        ValueError: different numbers of glosses and signers.
+    """
     both = np.stack([numbered(glosses, None, "gloss"), numbered(signers, len(glosses), "signer")])
     cell = np.unique(both, axis=1, return_inverse=True)[1].reshape(-1)
     weights: np.ndarray = 1.0 / np.bincount(cell)[cell]

@@ -100,7 +100,15 @@ def shuffled_confusable(
     distance: Distance = "euclidean",
     device: torch.device | str | None = None,
 ) -> Confusable:
-    """`confusable_glosses` with randomly permuted glosses: the chance level."""
+    """`confusable_glosses` with randomly permuted glosses: the chance level.
+
+    Args:
+        features, glosses, distance, device: as in `confusable_glosses`.
+        seed: seed of the permutation.
+
+    Raises:
+        ValueError: as `confusable_glosses`.
+    """
     labels = np.random.default_rng(seed).permutation(as_array(gloss_numbers(glosses)[1]))
     return confusable_glosses(features, labels, distance=distance, device=device)
 

@@ -179,6 +179,9 @@ def compare_ratios(
         over, samples, seed, level, distance, inter, min_count, others, cap, weights, signers, block, device: as in
             `ratio_interval`.
 
+    Returns:
+        The difference of the mean ratios, b - a, with a paired interval: below 0, `b` is clearer.
+
     Raises:
         ValueError: as `ratio_interval`; matrices with different numbers of rows.
     """

@@ -193,7 +193,15 @@ def shuffled_retrieval(
     distance: str = "euclidean",
     device: torch.device | str | None = None,
 ) -> Retrieval:
-    """`retrieval` with randomly permuted glosses: the chance level."""
+    """`retrieval` with randomly permuted glosses: the chance level.
+
+    Args:
+        features, glosses, clips, signers, distance, device: as in `retrieval`.
+        seed: seed of the permutation.
+
+    Raises:
+        ValueError: as `retrieval`.
+    """
     labels = np.random.default_rng(seed).permutation(as_array(gloss_numbers(glosses)[1]))
     return retrieval(features, labels, clips, signers=signers, distance=distance, device=device)
 
@@ -211,6 +219,12 @@ def retrieval_interval(
     Args:
         found: the retrieval result.
         groups: group of each *row*, such as its clip or signer; the rows of a group are drawn together. [N]
+        samples: number of resamples.
+        seed: seed of the resampling.
+        level: coverage of the intervals.
+
+    Returns:
+        A (low, high) pair for each score, in the unit of the score.
     """
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"an interval needs samples >= 1 and a level between 0 and 1, got {samples} and {level}.")

@@ -91,6 +91,9 @@ def rank_me(features: np.ndarray | torch.Tensor) -> float:
 
     Rows are not centred, as published. All zeros give 0.
 
+    Args:
+        features: one row per sign instance, or any other rows. [N, D]
+
     Source: RankMe (Garrido et al. 2023), Eq. 3.
     """
     rows, _ = checked_rows(features, np.zeros(len(features), dtype=np.int64))

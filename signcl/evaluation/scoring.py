@@ -50,15 +50,23 @@ def evaluate(
     """Score a run on a split; writes `predictions.<split>.tsv` and the split's entry in `scores.json`.
 
     Args:
-        folder: a run folder, or a loaded run (`load_run`) to score several splits.
+        folder: a run folder, `demo:NAME`, `org/name` on the hub, or a loaded run (`load_run`) to score several splits.
+        split: train, dev or test. A run scored on dev also learns its confidence (docs/confidence.md).
         root: the corpus folder, if not the recipe's.
+        device: auto | cpu | cuda.
+        beams, length_penalty: of the search; None: the recipe's.
+        batch_size: clips at a time; None: the recipe's. It changes speed and memory, not the scores.
         bootstrap: resamples for the 95 % intervals; 0: no intervals.
+        progress: show progress bars on stderr.
 
     Returns:
         The split's entry in `scores.json`: all metrics with signatures, `unseen` (the metrics on sentences that do not
         occur in training), and the settings. A pretraining run is scored by its losses and retrieval, a recogniser by
         its WER, a classifier by its accuracy. A Joint-SLT run has sentence scores and its WER under `recognition`, with
         glosses in `glosses.<split>.tsv`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such run, an unusable corpus, clips without a sentence to score against.
     """
     run = load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
@@ -320,7 +328,17 @@ def _squeeze_line(text: str) -> str:
 
 
 def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]:
-    """Names, references and hypotheses of a `predictions.<split>.tsv`."""
+    """Reads the answers of a scored run.
+
+    Args:
+        path: a `predictions.<split>.tsv`, as `evaluate` writes it.
+
+    Returns:
+        Names, references and hypotheses, in the order of the split.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file (the message names the command that makes it), or not its columns.
+    """
     path = Path(path)
     if not path.is_file():
         split = path.name.removeprefix("predictions.").removesuffix(".tsv")

@@ -266,15 +266,23 @@ def extract(
 ) -> Extraction:
     """Write the features of a split to a feature store, or resume an unfinished one.
 
+    The store has one array `[rows, D]` per clip, without padding; `FeatureStore` reads it.
+
     Args:
         source, overrides: see `open_extractor`.
         encoder, corpus, reading: a published vision model instead of a run's model, see `open_encoder`.
         store: the folder of the store.
+        split: train, dev or test.
         tap: one of the system's `TAPS`; SignCL reads `features`.
         root: the corpus folder, if not the recipe's.
         batch_size, workers: None: the recipe's.
         dtype, shard_samples: see `write_store`.
+        device: auto | cpu | cuda.
         pose_python: for a pose run applied to videos: a Python with the extractor of its training.
+        progress: show progress bars on stderr.
+
+    Returns:
+        What was written: clips, rows, size, and the broken clips with their reasons.
 
     Raises:
         ValueError, OSError: the folder holds a store of another run, tap, split or recipe; no such tap; no readable

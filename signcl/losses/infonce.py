@@ -34,11 +34,17 @@ def sign_infonce(
 
     With the similarity s_ij = x_i . x_j / temperature:
 
-    fixed:    1/B sum_b 1/N_b sum_t mean_{|i-t|=1} log(1 + sum_n exp(s_tn - s_ti)), n beyond 2 * frame_margin, only
-              frames below `lengths`. A frame without negatives adds exactly 0.
-    released: 1/(B(T-4)) sum_{t=1}^{T-3} sum_b sum_{i=t-1,t+1} -log softmax(s_ti) over both neighbours and the
-              negatives (2..T-3 beyond frame_margin); `lengths` is ignored. The released code uses normalize=False and
-              negatives=40. T <= 4 gives exactly 0.
+    `variant="fixed"`, with n the frames beyond 2 frame_margin:
+
+        1/B sum_b 1/N_b sum_t mean_{|i-t| = 1} log(1 + sum_n exp(s_tn - s_ti))
+
+    Only frames below `lengths` count. A frame without negatives adds exactly 0.
+
+    `variant="released"`, with the softmax over both neighbours and the negatives (2..T-3, beyond frame_margin):
+
+        1/(B (T-4)) sum_{t = 1..T-3} sum_b sum_{i = t-1, t+1} -log softmax(s_ti)
+
+    `lengths` is ignored. The released code uses normalize=False and negatives=40. T <= 4 gives exactly 0.
 
     Computed by log-sum-exp in float32: large products do not overflow as they do in the released code.
 
@@ -46,6 +52,7 @@ def sign_infonce(
         features: [B, T, D]
         lengths: [B]
         frame_margin: frames. [B] or number
+        variant: "fixed" or "released", see above.
         temperature: 0.1 in the released code.
         negatives: None = all, k = draw k, tensor = listed; as in `signcl_loss`.
         normalize: cosine similarity; an all-zero frame then has similarity 0 and gradient 0.

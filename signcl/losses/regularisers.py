@@ -20,7 +20,14 @@ KNOTS, WIDEST = 17, 5.0  # points at which the characteristic functions are comp
 
 
 def normalized_frames(features: Tensor) -> Tensor:
-    """Each frame with mean 0 and variance 1 over its D numbers, in float32 or wider: the input of these losses."""
+    """Layer-normalizes each frame: mean 0 and variance 1 over its D numbers. The input of the losses of this module.
+
+    Args:
+        features: one vector per frame. [B, T, D]
+
+    Returns:
+        z, in float32, or float64 for float64. [B, T, D]
+    """
     wide = features if features.dtype == torch.float64 else features.float()
     return F.layer_norm(wide, wide.shape[-1:])
 
@@ -28,11 +35,16 @@ def normalized_frames(features: Tensor) -> Tensor:
 def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
     """How far each frame is from the next one: lower is smoother. Scalar
 
-    mean over clips of mean_t |z_t - z_{t+1}|^2 / D, with z the layer-normalized frames. A clip of one frame adds 0.
+        mean over clips of mean_t |z_t - z_{t+1}|^2 / D
+
+    with z the layer-normalized frames (`normalized_frames`). A clip of one frame adds 0.
 
     Args:
         features: one vector per frame. [B, T, D]
         lengths: frames without padding. [B]
+
+    Raises:
+        ValueError: shapes that do not match, or lengths beyond T.
 
     Source: slow feature analysis (Wiskott and Sejnowski 2002); this form is ours.
     """
@@ -47,12 +59,17 @@ def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
 def invariance_loss(features: Tensor, other: Tensor, lengths: Tensor) -> Tensor:
     """How far a frame is from the same frame under another augmentation: lower is more robust. Scalar
 
-    mean over clips of mean_t |z_t - z'_t|^2 / D, with z and z' the layer-normalized frames of two views.
+        mean over clips of mean_t |z_t - z'_t|^2 / D
+
+    with z and z' the layer-normalized frames of two views.
 
     Args:
         features: one vector per frame. [B, T, D]
         other: features of the same frames in another view. [B, T, D]
         lengths: frames without padding. [B]
+
+    Raises:
+        ValueError: shapes that do not match, or lengths beyond T.
 
     Source: as in VICReg (Bardes et al. 2022), per frame.
     """
@@ -77,8 +94,10 @@ def sigreg_loss(
 ) -> Tensor:
     """How far the frames of a batch are from an isotropic Gaussian: lower is more evenly spread. Scalar
 
-    mean over random unit directions a of  int |phi(u) - exp(-u^2 / 2)|^2 exp(-u^2 / 2) du,  with phi the empirical
-    characteristic function of a^T z over the frames, by the trapezoidal rule on 17 points of [-5, 5].
+        mean over random unit directions a of  int |phi(u) - exp(-u^2 / 2)|^2 exp(-u^2 / 2) du
+
+    with phi the empirical characteristic function of a^T z over the frames, by the trapezoidal rule on 17 points of
+    [-5, 5].
 
     The batch is treated as one sample, so the loss depends on which clips are in it, as a contrastive loss does. If
     there are more than `frames` frames, that many are drawn with replacement. Exactly 0 if no clip has a frame.
@@ -89,6 +108,9 @@ def sigreg_loss(
         directions: number of random directions, drawn anew in each call.
         frames: largest number of frames used; None uses all.
         generator: for directions and drawn frames; None is torch's default.
+
+    Raises:
+        ValueError: shapes that do not match, lengths beyond T, no direction or no frame.
 
     Source: SIGReg of LeJEPA (arXiv 2511.08544), on frames.
     """

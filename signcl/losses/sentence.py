@@ -49,9 +49,11 @@ def clip_loss(
 ) -> Tensor:
     """How badly clips and sentences of a batch find each other, both ways; ln(B) is chance, 0 perfect.
 
-    logits = exp(logit_scale) * cos(video_i, text_j); the loss is the mean over both directions of
-    one_hot:  cross-entropy with the clip's own sentence;
-    released: KL divergence (batch mean) from softmax(10 * identity), nearly one-hot; 0 is reached only at that target.
+        logits = exp(logit_scale) cos(video_i, text_j)
+
+    The loss is the mean over both directions. With `target="one_hot"` it is the cross-entropy with the clip's own
+    sentence. With `target="released"` it is the KL divergence (batch mean) from softmax(10 identity), which is nearly
+    one-hot; 0 is reached only at that target.
 
     The loss depends on which clips share a batch. With several ranks, first gather the rows, with gradient.
     A batch of one gives exactly 0. Float32, under autocast too.
@@ -187,9 +189,10 @@ def ctc_loss(
 ) -> Tensor:
     """Negative log-probability of the gloss sequence, summed over all its alignments; lower is better.
 
-    clip:  mean over clips of -ln p(glosses | clip), as in VAC.
-    gloss: mean over clips of -ln p(glosses | clip) / G, with G the number of glosses of the clip (at least 1): torch's
-           default, hence neccam/slt's. About G times smaller; a clip weighs the same however many glosses it has.
+    - `reduction="clip"`: mean over clips of -ln p(glosses | clip), as in VAC.
+    - `reduction="gloss"`: mean over clips of -ln p(glosses | clip) / G, with G the number of glosses of the clip (at
+      least 1). This is torch's default, hence neccam/slt's. It is about G times smaller, and a clip weighs the same
+      however many glosses it has.
 
     Class 0 is the blank. torch's `zero_infinity` is on: a clip whose probability underflows to 0 adds 0 instead of
     infinity. It would also silently drop clips that are too short for their glosses from training. Here they are an
@@ -284,10 +287,19 @@ def label_smoothed_cross_entropy(logits: Tensor, tokens: Tensor, pad_id: int, sm
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The training loss, Eq. 6: the sum of the named terms times their weights. Scalar
+    """The training loss: the sum of the named terms times their weights.
+
+    Args:
+        terms: unweighted losses by name. Scalars
+        weights: weight of each, with the same names; `loss.weights` of a recipe.
+
+    Returns:
+        Scalar.
 
     Raises:
         ValueError: a term without a weight or a weight without a term. No term can thus be logged but not trained.
+
+    Source: paper Eq. 6.
     """
     if not terms or terms.keys() != weights.keys():
         raise ValueError(f"loss.weights names {sorted(weights)}, but this stage computes {sorted(terms)}")

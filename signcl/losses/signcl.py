@@ -65,9 +65,18 @@ def estimate_frame_margin(
 def released_frame_margin(padded_frames: int, padded_tokens: int) -> int:
     """The gap that the released trainers use for a whole batch, already doubled; for `variant="released"` only.
 
-    g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), with T the frames of the longest clip including
-    its edge copies (16 or more) and U the tokens of the longest sentence including its end marks. If g is below 0
-    (T < 30), every frame is a negative of every other and of itself. Source: released code, train_*_SignCL.py.
+        g = min(2 max(10, int((T // U + 1) 2.3)), int((T - 30) / 2))
+
+    If g is below 0 (T < 30), every frame is a negative of every other and of itself.
+
+    Args:
+        padded_frames: T, the frames of the longest clip, with its edge copies (16 or more).
+        padded_tokens: U, the tokens of the longest sentence, with its end marks.
+
+    Returns:
+        The gap in frames.
+
+    Source: released code, train_*_SignCL.py.
     """
     return min(max(10, int((padded_frames // padded_tokens + 1) * 2.3)) * 2, int((padded_frames - 30) / 2))
 
@@ -88,17 +97,24 @@ def signcl_loss(
 ) -> Tensor:
     """The SignCL loss: pulls neighbouring frames together and pushes far frames apart; lower is better. Scalar
 
-    paper:    1/B sum_b 1/N_b sum_t [ mean_{|i-t|=1} d(t,i) + mean_{|j-t|>2*frame_margin} max(0, m - d(t,j)) ], with
-              d Euclidean and m = 64. Only frames below `lengths` count. A frame without a legal negative adds only
-              the first half; a clip of one frame adds exactly 0.
-    released: 1/(B(T-4)) sum_{t=1}^{T-3} mean_b [ mean_{|i-t|=1} softplus(d(t,i) - M)
-              + mean_{j in 2..T-3, |j-t|>frame_margin} softplus(M - d(t,j)) ], with d city-block and M = 32. As in the
-              released code, it divides by the batch size twice and ignores `lengths`. That code gives NaN if a frame
-              has no negative or T = 4; here such a frame adds only the first half, and T <= 4 gives exactly 0.
+    `variant="paper"`, with d the Euclidean distance and m = 64:
+
+        1/B sum_b 1/N_b sum_t [ mean_{|i-t| = 1} d(t, i)
+                                + mean_{|j-t| > 2 frame_margin} max(0, m - d(t, j)) ]
+
+    Only frames below `lengths` count. A frame without a legal negative adds only the first half; a clip of one frame
+    adds exactly 0.
+
+    `variant="released"`, with d the city-block distance and M = 32:
+
+        1/(B (T-4)) sum_{t = 1..T-3} mean_b [ mean_{|i-t| = 1} softplus(d(t, i) - M)
+                        + mean_{j in 2..T-3, |j-t| > frame_margin} softplus(M - d(t, j)) ]
+
+    As in the released code, it divides by the batch size twice and ignores `lengths`. That code gives NaN if a frame
+    has no negative or T = 4; here such a frame adds only the first half, and T <= 4 gives exactly 0.
 
     Computed in float32 (float64 for float64), under autocast too. Never NaN for finite features: equal frames get
-    gradient 0, and values on padding, even NaN, have no effect. Differentiable once. Raises ValueError for shapes that
-    do not match, impossible options and lengths beyond T.
+    gradient 0, and values on padding, even NaN, have no effect. Differentiable once.
 
     Args:
         features: one vector per frame. [B, T, D]
@@ -121,6 +137,12 @@ def signcl_loss(
         same_word: (paper) how much two frames show the same word, 0 to 1, constant for the gradient: a negative has
             weight 1 - same_word. With a_t the word shares of frame t (`word_shares`) it is a_t^T a_j. None = weight 1.
             [B, T, T]
+
+    Returns:
+        Scalar, in feature units; unweighted (the paper's weight is 0.01).
+
+    Raises:
+        ValueError: shapes that do not match, impossible options, lengths beyond T or below 0.
 
     Source: paper Eq. 4-5; released code (docs/paper-vs-code.md). The last four options: ours (docs/systems/beyond.md).
     """
@@ -155,6 +177,9 @@ def anchors_with_negative(
     Args:
         lengths, frame_margin, variant: as in `signcl_loss`.
         padded: T of the features.
+
+    Returns:
+        Two scalar integer tensors, on the device of `lengths`.
     """
     paper = variant == "paper"
     margin = torch.as_tensor(frame_margin, dtype=torch.float32, device=lengths.device)

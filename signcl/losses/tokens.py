@@ -38,8 +38,8 @@ def token_similarity(
 
     With s_ku = cos(step k of the clip, token u of the sentence):
 
-    by steps: mean_k sum_u softmax_u(s_ku / temperature) s_ku    each step with its best words
-    by words: mean_u sum_k softmax_k(s_ku / temperature) s_ku    each word with its best steps
+        by steps: mean_k sum_u softmax_u(s_ku / temperature) s_ku    each step with its best words
+        by words: mean_u sum_k softmax_k(s_ku / temperature) s_ku    each word with its best steps
 
     Only real steps and tokens count; values on padding, even NaN, have no effect. All similarities together are
     [B, S, B', U] numbers. If that is more than `block`, the clips are processed in chunks that are recomputed in the

@@ -32,9 +32,10 @@ def word_shares(
 ) -> Tensor:
     """Estimates which words of the sentence each frame shows: a_t, without gradient. [B, T, V]
 
-    a_t = softmax over the words w of the clip's sentence of cos(z_t - centre, p_w) / temperature, with z the
-    layer-normalized frames and p the word vectors. Rows sum to 1; they are 0 on padding and in clips without a known
-    word.
+        a_t = softmax over the words w of the clip's sentence of cos(z_t - centre, p_w) / temperature
+
+    with z the layer-normalized frames and p the word vectors. Rows sum to 1; they are 0 on padding and in clips
+    without a known word.
 
     Args:
         features: one vector per frame. [B, T, D]
@@ -77,9 +78,10 @@ def word_contrast_loss(
 ) -> Tensor:
     """How badly frames find frames of the same word in other clips: lower is better. Scalar
 
-    - sum_ij q_ij log p_ij / sum_ij q_ij  over pairs of frames of different clips, with
-    q_ij = a_i^T a_j  the common word shares, constant for the gradient, and
-    p_ij = exp(cos(z_i, z_j) / temperature) / the sum of that over all frames of clips other than i's.
+        - sum_ij q_ij log p_ij / sum_ij q_ij    over pairs of frames of different clips
+
+    with q_ij = a_i^T a_j the common word shares, constant for the gradient, and p_ij the softmax of
+    cos(z_i, z_j) / temperature over all frames of clips other than i's.
 
     The loss depends on which clips share a batch. Exactly 0 if no two clips share a word. If there are more than
     `frames` frames, that many are drawn with replacement.
@@ -88,6 +90,7 @@ def word_contrast_loss(
         features: one vector per frame, layer-normalized here. [B, T, D]
         lengths: frames without padding. [B]
         shares: word shares of each frame, from `word_shares` or true ones. [B, T, V]
+        temperature: of the softmax; near 0, only the most similar frames count.
         frames: largest number of frames compared; None uses all.
         generator: for drawing frames; None is torch's default.
 

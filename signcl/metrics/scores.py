@@ -58,7 +58,7 @@ def bleu(
     smoothing: Smoothing = "exp",
     smoothing_value: float | None = None,
 ) -> Bleu:
-    """Corpus BLEU-1..4 by sacreBLEU. Higher is better.
+    """Corpus BLEU-1..4 by sacreBLEU. 0-100, higher is better.
 
     BLEU-n is the score with n-grams up to n, including the brevity penalty (not the n-gram precision).
 
@@ -97,7 +97,7 @@ def bleu(
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], *, word_order: int = 0) -> float:
-    """Corpus chrF2 by sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. Higher is better.
+    """Corpus chrF2 by sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. 0-100, higher is better.
 
     Args:
         hypotheses: one sentence per clip.
@@ -118,7 +118,7 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str], *, word_order: in
 def rouge_l(
     hypotheses: Sequence[str], references: Sequence[str], beta: float = 1.2, *, unit: Unit | Literal["auto"] = "auto"
 ) -> float:
-    """ROUGE-L as computed by the MSCOCO tools, averaged over sentences. Higher is better.
+    """ROUGE-L as computed by the MSCOCO tools, averaged over sentences. 0-100, higher is better.
 
     F = (1 + beta^2) P R / (R + beta^2 P), with P and R the length of the longest common subsequence divided by the
     tokens of hypothesis and reference; 0 without common tokens. Words are split at spaces, without other changes.
@@ -143,9 +143,11 @@ def rouge_l(
 def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "plain", *, unit: Unit = "word") -> Wer:
     """Word error rate with its split, pooled over all sentences. Lower is better.
 
-    "plain": fewest edits; among equal alignments, the one with most matches, so the split is unique.
-    "sclite": lowest cost with deletion 3, insertion 3, substitution 4, as in sclite and neccam/slt; among equal
-    alignments, the one with fewest edits. On the logged PHOENIX-2014T outputs, both give the logged split.
+    - `costs="plain"`: fewest edits; among equal alignments, the one with most matches, so the split is unique.
+    - `costs="sclite"`: lowest cost with deletion 3, insertion 3, substitution 4, as in sclite and neccam/slt; among
+      equal alignments, the one with fewest edits.
+
+    On the logged PHOENIX-2014T outputs, both give the logged split.
 
     Args:
         hypotheses: glosses or words of each sentence.
@@ -192,6 +194,12 @@ def clean_phoenix_2014_trans(glosses: str) -> str:
     - Writes WIE AUSSEHEN as one gloss.
     - Joins spelled letters, A B C -> A+B+C (NN counts as a letter, SCH only as the first letter).
     - Removes repeated neighbours.
+
+    Args:
+        glosses: the glosses of one sentence, separated by spaces.
+
+    Returns:
+        The cleaned line.
 
     Source: the rules of the corpus's evaluation script as applied by neccam/slt; the code is ours. PHOENIX-2014 (not T)
     has different rules.

@@ -654,6 +654,12 @@ SYSTEMS: Registry[type[System]] = Registry(
 def register(system: type[System]) -> type[System]:
     """Register a system under the name in its config: `@register class MySystem(System): ...`.
 
+    Args:
+        system: the class; `model.name` of a recipe is the default of `name` in its `Config`.
+
+    Returns:
+        The same class, so that it can be used as a decorator.
+
     Raises:
         ValueError: a missing or duplicate name, or a `Config` that is not a dataclass derived from `SystemConfig` or
             has numbers without bounds.

@@ -140,7 +140,7 @@ def _check_languages(train: Sequence[Sample], recipe: Recipe) -> None:
         what = f"only {found[0]}" if found and found[0] else f"clips without one, first {_first_without(train)}"
         raise ValueError(
             f"train.language_temperature weighs the languages of a corpus, and corpus {recipe.corpus.name} has {what}; "
-            f"give each row of its tables a language (docs/data.md), or leave the key out"
+            f"give each row of its tables a language (docs/adding-a-corpus.md), or leave the key out"
         )
 
 

@@ -202,9 +202,13 @@ def read_recipe(folder: str | Path) -> Recipe:
 
 
 def load_run(folder: str | Path | Run) -> Run:
-    """Load a run, ready to evaluate on the CPU: a run folder, `demo:NAME`, or `org/name[@revision]` on the hub.
+    """Load a run, ready to evaluate on the CPU.
 
-    A `Run` is returned unchanged.
+    Args:
+        folder: a run folder, `demo:NAME`, or `org/name[@revision]` on the hub; a `Run` is returned unchanged.
+
+    Returns:
+        The run: its recipe, model, tokenizer and card.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.

@@ -67,6 +67,9 @@ by plugins."""
 def register_corpus(name: str) -> Callable[[Reader], Reader]:
     """Registers a function as a corpus: `@register_corpus("mine") def samples(root, split, *, option=1): ...`.
 
+    Args:
+        name: `corpus.name` of a recipe. The function's keyword arguments are its `corpus.options`.
+
     Raises:
         ValueError: the name is already used by another corpus, or options are not keyword-only.
     """

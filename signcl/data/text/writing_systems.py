@@ -202,6 +202,11 @@ def count_words(text: str) -> float:
     punctuation and digits also count as characters, as in CSL-Daily's 2.18 characters per gloss: words = 2.3 *
     characters / 2.18, so frames / words * 2.3 (the paper's margin) is the mean number of frames per gloss. Spelling
     variants (`normal_form`) and invisible characters make no difference.
+
+    Args:
+        text: one sentence, as the corpus writes it.
+
+    Source: paper section 4.1 ("spoken words"); the rules for scripts without spaces are ours (docs/data.md).
     """
     if not text.isascii():
         text = normal_form(text).translate(_WORDSPACE)
