@@ -1,7 +1,7 @@
 """Forced alignment on real signing: train a small CTC recogniser of Persian number signs without spans, align signs,
 and compare with the true boundaries. Takes two to four minutes on one CPU core.
 
-    python benchmarks/align_imu.py ../shared/data/imu-number-signs
+    python benchmarks/align_imu.py DATA/imu-number-signs
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Write real inputs for `signcl density` in general file formats: arrays, spans, labels.
 
-    python benchmarks/density_inputs.py ../shared/data OUT
+    python benchmarks/density_inputs.py DATA OUT
 
     OUT/imu.npz + imu-spans.tsv    continuous Persian numbers, sensor readings [T, 36], true spans (test split)
     OUT/skels.npz                           15 PHOENIX-2014T sentences, skeletons [T, 150], for --phoenix-alignments

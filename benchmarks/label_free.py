@@ -1,7 +1,7 @@
 """Does density without glosses agree with the Sign Density Ratio? Rank correlation over many sets of real features.
 
-    python benchmarks/label_free.py imu ../shared/data/imu-number-signs
-    python benchmarks/label_free.py phoenix ../shared/data            # 15 sentences of skeletons, HMM states as signs
+    python benchmarks/label_free.py imu DATA/imu-number-signs
+    python benchmarks/label_free.py phoenix DATA            # 15 sentences of skeletons, HMM states as signs
     python benchmarks/label_free.py synthetic data/synthetic          # pixels, 12 x 12, reduced by PCA to 64
 
 The feature sets are the corpus's features under changes that do not affect its glosses, in three families: `noise`

@@ -109,7 +109,7 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
         ]
         for r in rows
     ]
-    verdict = "if the interval contains 0, no difference is seen"
+    verdict = "if the interval contains 0, no difference is found"
     if all(r.get("outputs_identical") for r in rows):
         verdict = "outputs identical: A and B gave the same answer to every clip, so there is nothing to compare"
     return table(cells, ["metric", "A", "B", "B - A", "95 % interval", "p"]) + f"\n({verdict})"

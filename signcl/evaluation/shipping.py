@@ -72,7 +72,7 @@ CORPUS = {"data/synthetic-shipped": EASY}
 SHIPMENTS = {
     "synthetic": Shipment(
         "synthetic/shipped",
-        "Videos of the synthetic signed corpus in (64 x 64 pixels, 25 frames a second), English sentences out.",
+        "Translates videos of the synthetic signed corpus (64 x 64 pixels, 25 frames per second) to English sentences.",
         DRAWN,
         "a video of `signcl corpus make` with the settings in the recipe's head",
         first=("synthetic/shipped-encoder",),
@@ -80,14 +80,14 @@ SHIPMENTS = {
     ),
     "poses": Shipment(
         "synthetic/shipped-poses",
-        "Key points of the synthetic signed corpus in (COCO-WholeBody, 133 a frame), English sentences out.",
+        "Translates key points of the synthetic signed corpus (COCO-WholeBody, 133 per frame) to English sentences.",
         DRAWN,
         "a .npy of key points, [frames, 133, 3], as `signcl corpus make --poses` writes them",
         corpora=CORPUS,
     ),
     "numbers": Shipment(
         "imu_numbers/shipped",
-        "Readings of a sensor glove in (36 a frame, 60 frames a second), the signed number in English words out.",
+        "Translates readings of a sensor glove (36 per frame, 60 frames per second) to the signed number in English words.",
         GLOVE,
         "a .npy of raw readings, [frames, 36] float32; docs/shipped-runs.md has the lines that write one",
         samples=0,
@@ -193,7 +193,7 @@ def _card(name: str, plan: Shipment, folder: Path) -> str:
         f"- **Data**: {plan.data}.",
         f"- **Recipe**: `signcl recipes show {plan.recipe}`. This folder again: `{card['command']}`.",
         f"- **Size**: {card['parameters']:,} parameters, matrices in half precision.",
-        f"- **Scores on test** ({test['made']['clips']} clips, none in training; of these very weights): BLEU-4 "
+        f"- **Scores on test** ({test['made']['clips']} clips, none in training; with these weights): BLEU-4 "
         f"{test['bleu4']:.2f} (95 %: {low:.2f} to {high:.2f}), ROUGE-L {test['rouge_l']:.2f}, exact match "
         f"{test['exact_match']:.2f} %; on dev BLEU-4 {dev['bleu4']:.2f}.",
     ]
