@@ -87,7 +87,7 @@ SHIPMENTS = {
     ),
     "numbers": Shipment(
         "imu_numbers/shipped",
-        "Translates readings of a sensor glove (36 per frame, 60 frames per second) to the signed number in English words.",
+        "Translates readings of a sensor glove (36 per frame, 60 frames per second) to numbers in English words.",
         GLOVE,
         "a .npy of raw readings, [frames, 36] float32; docs/shipped-runs.md has the lines that write one",
         samples=0,
@@ -204,7 +204,7 @@ def _card(name: str, plan: Shipment, folder: Path) -> str:
     if plan.samples:
         lines.append(
             f"- **Samples**: `{MARK}{name}/clip-1` to `clip-{plan.samples}`, the longest test clips that it translates "
-            "without a mistake; the test scores say how often it does."
+            "without a mistake; the scores above show how often it does."
         )
     return "\n".join(lines) + "\n"
 
