@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from export_runs import CHANGES, save_run
 
 from signcl import load_model, translate
 from signcl.cli import main
@@ -14,23 +15,7 @@ from signcl.data.batch import Sample
 from signcl.data.loading import collate, select
 from signcl.inference.export_programs import programs_of
 from signcl.inference.exporting import SIZES, export, largest_difference
-from signcl.systems import system_class
-from signcl.testing import tiny_recipe
-from signcl.training import run_folder
-from signcl.training.prepare import prepare
-from signcl.training.runs import build_model, load_run
-
-
-def save_run(place, name, changes=None):
-    """A run folder with random weights, as `fit` writes it."""
-    recipe = tiny_recipe(system_class(name), place.parent, changes or {})
-    material = prepare(recipe)
-    torch.manual_seed(1)
-    model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
-    run_folder.save_run_start(place, recipe, material.tokenizer, material.glosses, material.targets)
-    run_folder.save_card(place, {"feature_dim": material.feature_dim})
-    run_folder.save_weights(place, model)
-    return place
+from signcl.training.runs import load_run
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +26,7 @@ def runs(tmp_path_factory):
     return {
         "slt": save_run(place / "slt", "slt", joint),
         "classifier": save_run(place / "classifier", "classifier", pixels),
-        "smkd": save_run(place / "smkd", "smkd"),
+        "vlp": save_run(place / "vlp", "vlp"),
     }
 
 
@@ -89,12 +74,11 @@ def translate_class(folder, clip):
 
 @pytest.mark.parametrize(
     "name",
-    ["gfslt", "gaslt", "recogniser", "cnn_ctc", "sign2gpt"],
+    ["gfslt", "gaslt", "recogniser", "cnn_ctc", "sign2gpt", "smkd", "nslt2018", "segmenter", "spamo"],
 )
 def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
     # the modules that are exported, without following them: padding changes nothing, and words as in training
-    changes = {"model": {"lm": {"width": 32, "gate": 0.5}, "layer_scale": 0.1}} if name == "sign2gpt" else {}
-    run = load_run(save_run(tmp_path / name, name, changes))
+    run = load_run(save_run(tmp_path / name, name, CHANGES.get(name, {})))
     encoder, *decoder = programs_of(run.model, run.feature_dim, None, torch.float32)
     features, lengths = torch.randn(2, 30, 12), torch.tensor([30, 11])
     with torch.no_grad():
@@ -111,7 +95,7 @@ def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
         ids = run.model.generate(batch, num_beams=1, length_penalty=1.0, max_new_tokens=6)
         start = torch.full((2, 1), run.tokenizer.start_id)
         for step in range(ids.shape[1]):
-            (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), both["steps"], both["step_lengths"])
+            (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), *both.values())
             going = (ids[:, :step] != run.tokenizer.end_id).all(1)
             assert scores.argmax(1)[going].equal(ids[:, step][going])
 
@@ -133,7 +117,8 @@ def test_a_program_that_differs_from_the_run_is_seen():
 def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, capsys):
     out = tmp_path / "out"
     wrong = [
-        ([runs["smkd"], "--torch"], "torch.export unrolls its LSTM"),
+        ([runs["vlp"], "--torch"], "is a pretraining system without answers"),
+        ([runs["slt"], "--torch", "--language", "German"], "is for runs whose prompt names a language"),
         ([runs["slt"], "--torch", "--size", "4", "4"], "--size is for runs that read frames"),
         ([runs["classifier"], "--torch", "--size", "9", "9"], "this run reads 24 x 24 pixels"),
         ([tmp_path / "nothing"], "no run folder at"),

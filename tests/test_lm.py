@@ -172,6 +172,25 @@ def test_the_sentences_are_those_of_transformers_own_search(family, checkpoints)
             assert set(found[len(own) :]) <= {words.end_id}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_exported_step_writes_what_the_search_does(family, checkpoints):
+    # the modules of `signcl export`, without following them; clips of several lengths, with a prompt around them
+    decoder, _ = decoder_of(checkpoints(family), WITH_LANGUAGES.get(family, "de_DE"), prompt="im {signs} im der")
+    steps, lengths = some_steps(decoder)
+    with torch.no_grad():
+        wanted = decoder.generate(steps, lengths, num_beams=1, length_penalty=1.0, max_new_tokens=6)
+        states = decoder.exported_states(steps, lengths, decoder.prompt)
+        tokens, going = torch.full((3, 1), decoder.start_id), torch.ones(3, dtype=torch.bool)
+        for step in range(wanted.shape[1]):
+            best = decoder.exported_word(tokens, **states).argmax(dim=1)
+            if decoder.encodes and decoder.first_id is not None and step == 0:
+                best = torch.full_like(best, decoder.first_id)  # as `exported_run.py` does
+            assert best[going].equal(wanted[going, step])
+            going &= ~torch.isin(best, torch.tensor(decoder.ends))
+            tokens = torch.cat([tokens, wanted[:, step : step + 1]], dim=1)
+    assert not going.all() or wanted.shape[1] == 6
+
+
 def test_of_a_model_that_reads_pictures_too_only_the_language_model_is_used(checkpoints, tmp_path):
     # Gemma 3 of 4 billion parameters and more: its config and its tensors hold a vision tower beside the language model
     folder = tmp_path / "gemma3"

@@ -43,7 +43,8 @@ class Windows:
 
     def count(self, frames: int) -> int:
         """Number of windows of a clip with this number of frames."""
-        return (max(frames, self.size) - self.size) // self.stride + 1
+        longest: int = torch.sym_max(frames, self.size)  # of torch, for sizes that torch.export keeps open
+        return (longest - self.size) // self.stride + 1
 
     def counts(self, lengths: Tensor) -> Tensor:
         """Number of windows of clips with these numbers of frames. [B] -> [B]"""
