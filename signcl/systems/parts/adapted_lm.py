@@ -188,7 +188,7 @@ class AdaptedLM(TextDecoder):
         self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The model's input before a sentence: the start token. [B, 1, width]"""
-        start = torch.full((len(steps), 1), self.start_id, device=steps.device)
+        start = torch.full((steps.shape[0], 1), self.start_id, device=steps.device)
         return self.embed(start), None
 
     def forward(
