@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from export_runs import CHANGES, save_run
+from torch import nn
 
 from signcl import load_model, translate
 from signcl.cli import main
 from signcl.data.batch import Sample
 from signcl.data.loading import collate, select
+from signcl.inference import export_recurrent
 from signcl.inference.export_programs import programs_of
+from signcl.inference.export_recurrent import keep_loops
 from signcl.inference.exporting import SIZES, export, largest_difference
 from signcl.training.runs import load_run
 
@@ -98,6 +101,30 @@ def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
             (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), *both.values())
             going = (ids[:, :step] != run.tokenizer.end_id).all(1)
             assert scores.argmax(1)[going].equal(ids[:, step][going])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_whose_loop_is_kept_computes_what_torchs_layer_does(kind, batch_first, monkeypatch):
+    # torch.export keeps the loop; here the same code runs with the loop of Python
+    torch.manual_seed(0)
+    layer = kind(5, 4, num_layers=2, bidirectional=True, batch_first=batch_first)
+    plain = kind(5, 4, bias=False, batch_first=batch_first)
+    rows, first = torch.randn(3, 7, 5), torch.randn(4, 3 if batch_first else 7, 4)
+    first = (first, torch.randn_like(first)) if kind is nn.LSTM else first
+    wanted = [layer(rows), layer(rows, first), plain(rows)]
+    names = set(layer.state_dict())
+    for one in (layer, plain):
+        keep_loops(one)
+    assert set(layer.state_dict()) == names
+    torch.testing.assert_close(layer(rows), wanted[0], atol=0, rtol=0)  # outside of torch.export: torch's layer
+    monkeypatch.setattr(export_recurrent, "is_exporting", lambda: True)
+    found = [layer(rows), layer(rows, first), plain(rows)]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="reads padded rows of three dimensions, got PackedSequence"):
+        layer(nn.utils.rnn.pack_sequence([torch.randn(2, 5)]))
+    with pytest.raises(ValueError, match="proj_size=2; needs 0"):
+        keep_loops(nn.Sequential(nn.LSTM(5, 4, proj_size=2)))
 
 
 def test_a_program_that_differs_from_the_run_is_seen():

@@ -133,6 +133,11 @@ def check_exportable(model: System) -> None:
         raise ValueError(
             f"model.name={name} is a pretraining system without answers: export the run initialised from it"
         )
+    if getattr(getattr(model.config, "lm", None), "four_bit", False):
+        raise ValueError(
+            f"model.name={name} cannot be exported with model.lm.four_bit: bitsandbytes computes its layers, which "
+            f"torch.export cannot follow; finetune without four_bit to export"
+        )
     visual: Any = model.visual
     if hasattr(visual, "encode_clips") and not hasattr(visual, "encode_padded") and not hasattr(visual, "window"):
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 from torch.nn import functional as F
 
 from signcl.systems.parts.scan import State, scan
@@ -65,8 +66,9 @@ def _read(layer: Any, cell: Callable[..., State], rows: Any, first: State | None
         States of the last layer in the layout of `rows`, and the last state of each layer and direction.
     """
     if not isinstance(rows, Tensor) or rows.ndim != 3:
+        came = f"{rows.ndim} dimensions" if isinstance(rows, Tensor) else type(rows).__name__
         raise ValueError(
-            f"an exported {layer.mode} reads padded rows of three dimensions, got {type(rows).__name__}; in place of "
+            f"an exported {layer.mode} reads padded rows of three dimensions, got {came}; in place of "
             f"packed sequences, turn each clip within its own length, as signcl.systems.parts.layers.BiLSTM does"
         )
     states = rows.transpose(0, 1) if layer.batch_first else rows  # [S, B, D]
@@ -101,7 +103,7 @@ class KeptLSTM(nn.LSTM):
 
     def forward(self, rows: Any, hx: Any = None) -> Any:
         """As `nn.LSTM`."""
-        return _read(self, _lstm, rows, hx) if torch.compiler.is_exporting() else super().forward(rows, hx)
+        return _read(self, _lstm, rows, hx) if is_exporting() else super().forward(rows, hx)
 
 
 class KeptGRU(nn.GRU):
@@ -109,7 +111,7 @@ class KeptGRU(nn.GRU):
 
     def forward(self, rows: Any, hx: Any = None) -> Any:
         """As `nn.GRU`."""
-        return _one_state(self, _gru, rows, hx) if torch.compiler.is_exporting() else super().forward(rows, hx)
+        return _one_state(self, _gru, rows, hx) if is_exporting() else super().forward(rows, hx)
 
 
 class KeptRNN(nn.RNN):
@@ -117,7 +119,7 @@ class KeptRNN(nn.RNN):
 
     def forward(self, rows: Any, hx: Any = None) -> Any:
         """As `nn.RNN`."""
-        return _one_state(self, _rnn, rows, hx) if torch.compiler.is_exporting() else super().forward(rows, hx)
+        return _one_state(self, _rnn, rows, hx) if is_exporting() else super().forward(rows, hx)
 
 
 def _one_state(layer: Any, cell: Callable[..., State], rows: Any, hx: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from signcl.systems import System
 from signcl.systems.parts.lm import TextDecoder
 from signcl.training.runs import Run, load_run
 
-__all__ = ["OPSET", "Export", "Exported", "export"]
+__all__ = ["OPSET", "Export", "Exported", "export", "text_of_export"]
 
 OPSET = 20
 """Opset of the ONNX files, which onnxruntime 1.17 and newer can read."""
@@ -115,7 +115,7 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside:  # moved when complete
         place = Path(beside)
-        text = _text(exact, place) if exact.model.answers == "sentences" else None
+        text = text_of_export(exact, place) if exact.model.answers == "sentences" else None
         for program, reference in zip(programs, references):
             say(f"exporting {program.name} ...")
             written[program.name] = _write(program, reference, place, form, dtype)
@@ -344,7 +344,7 @@ def _input(run: Run, pixels: tuple[int, int] | None) -> dict[str, Any]:
     return found
 
 
-def _text(run: Run, folder: Path) -> dict[str, Any]:
+def text_of_export(run: Run, folder: Path) -> dict[str, Any]:
     """How to convert token ids to a sentence; writes the tokenizer of a published language model to `folder`."""
     words, decode, decoder = run.tokenizer, run.recipe.decode, getattr(run.model, "decoder", None)
     lm = decoder if isinstance(decoder, TextDecoder) else None  # a language model has marks of its own
