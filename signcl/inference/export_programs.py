@@ -34,7 +34,7 @@ class Program:
     """Axes of each input; named axes have a dynamic size."""
     outputs: tuple[str, ...]
 
-    def dynamic(self) -> tuple[dict[int, Any], ...]:
+    def dynamic(self) -> tuple[Any, ...]:
         """Dynamic axes in the format of torch.export."""
         free = torch.export.Dim.DYNAMIC
         found = [{i: free for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in self.inputs.values()]

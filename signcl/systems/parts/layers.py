@@ -179,7 +179,10 @@ class TemporalConv(nn.Module):
         """Number of rows of a clip including its edge copies."""
         if self.edge in EDGES:
             return (frames + 3) // 4 * 4 + EDGES[self.edge][1]
-        return frames.clamp(min=self.seen) if isinstance(frames, Tensor) else torch.sym_max(frames, self.seen)
+        if isinstance(frames, Tensor):
+            return frames.clamp(min=self.seen)
+        longest: Length = torch.sym_max(frames, self.seen)  # type: ignore[no-untyped-call]
+        return longest  # by torch, since torch.export keeps the number of frames open
 
     def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
         """Positions of steps in time: frames from one step to the next, and the middle of the first step.
