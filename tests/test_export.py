@@ -17,7 +17,7 @@ from signcl.data.loading import collate, select
 from signcl.inference import export_recurrent
 from signcl.inference.export_programs import programs_of
 from signcl.inference.export_recurrent import keep_loops
-from signcl.inference.exporting import SIZES, export, largest_difference
+from signcl.inference.exporting import SIZES, choose_language, export, largest_difference
 from signcl.training.runs import load_run
 
 
@@ -156,6 +156,19 @@ def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, capsys):
         assert said in error
         assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_run_of_several_languages_is_exported_for_one(tmp_path, capsys):
+    languages = {"visual": "feature_mlp", "languages": {"de": "German", "fr": "French"}}
+    run = save_run(tmp_path / "run", "uni_sign", {"model": languages})
+    for more, said in (([], "--language, one of de, fr"), (["--language", "es"], "has the languages de, fr")):
+        assert main(["export", str(run), "--torch", "-o", str(tmp_path / "out"), *more]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    model = load_run(run).model
+    choose_language(model, "fr")
+    assert "to French:" in model.exported_prompt()
 
 
 def test_the_extra_that_is_missing_is_named(runs, tmp_path, monkeypatch, capsys):

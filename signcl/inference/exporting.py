@@ -30,7 +30,7 @@ from signcl.systems import System
 from signcl.systems.parts.lm import TextDecoder
 from signcl.training.runs import Run, load_run
 
-__all__ = ["OPSET", "Export", "Exported", "export", "text_of_export"]
+__all__ = ["OPSET", "Export", "Exported", "choose_language", "export", "text_of_export"]
 
 OPSET = 20
 """Opset of the ONNX files, which onnxruntime 1.17 and newer can read."""
@@ -104,7 +104,7 @@ def export(
     run, exact = load_run(source), load_run(source)  # the second stays in float32
     check_exportable(run.model)
     for model in (run.model, exact.model) if language else ():
-        _choose_language(model, language)
+        choose_language(model, language)
     pixels = None if run.feature_dim is not None else _pixels(run, size)
     if pixels is None and size is not None:
         raise ValueError(f"--size is for runs that read frames, and {source} reads features of size {run.feature_dim}")
@@ -125,11 +125,11 @@ def export(
     return Export(str(folder), written)
 
 
-def _choose_language(model: System, language: str) -> None:
+def choose_language(model: System, language: str) -> None:
     """Set the language that the prompt of a model names.
 
     Raises:
-        ValueError: its prompt names none.
+        ValueError: its prompt names none, or the run knows other languages.
     """
     config: Any = model.config
     if not hasattr(model, "exported_prompt") or "{language}" not in config.lm.prompt:
@@ -137,7 +137,10 @@ def _choose_language(model: System, language: str) -> None:
             f"--language {language}: is for runs whose prompt names a language (model.lm.prompt with {{language}}); "
             f"leave it out"
         )
-    model.config = replace(config, language=config.languages.get(language, language))
+    known = config.languages
+    if known and language not in (*known, *known.values()):
+        raise ValueError(f"--language {language}: this run has the languages {', '.join(known)} (model.languages)")
+    model.config = replace(config, language=known.get(language, language))
 
 
 def _move(place: Path, folder: Path) -> None:
