@@ -14,7 +14,7 @@ from signcl import load_model, translate
 from signcl.cli import main
 from signcl.data.batch import Sample
 from signcl.data.loading import collate, select
-from signcl.inference import export_recurrent
+from signcl.inference import export_recurrent, exported_run
 from signcl.inference.export_programs import programs_of
 from signcl.inference.export_recurrent import keep_loops
 from signcl.inference.exporting import SIZES, choose_language, export, largest_difference
@@ -125,6 +125,25 @@ def test_a_recurrent_layer_whose_loop_is_kept_computes_what_torchs_layer_does(ki
         layer(nn.utils.rnn.pack_sequence([torch.randn(2, 5)]))
     with pytest.raises(ValueError, match="proj_size=2; needs 0"):
         keep_loops(nn.Sequential(nn.LSTM(5, 4, proj_size=2)))
+
+
+def test_the_example_writes_a_tag_per_frame_of_a_segmenter(tmp_path, monkeypatch):
+    # `exported_run.py` with the module of `signcl export` in place of the file that torch.export makes of it
+    run = load_run(save_run(tmp_path / "run", "segmenter"))
+    (encoder,) = programs_of(run.model, run.feature_dim, None, torch.float32)
+    given = {"kind": "features", "first": 0, "stride": 1, "max_frames": None, "thinning": "even"}
+    spec = {"answers": "nothing", "programs": {"encoder": {"outputs": encoder.outputs}}, "input": given}
+    (tmp_path / "export.json").write_text(json.dumps(spec), encoding="utf-8")
+    monkeypatch.setattr(
+        exported_run, "load", lambda *_: lambda *inputs: [x.numpy() for x in encoder.module(*map(torch.tensor, inputs))]
+    )
+    clips = [np.random.default_rng(n).normal(size=(n, 12)).astype(np.float32) for n in (30, 11)]
+    with torch.no_grad():
+        said = exported_run.answers(tmp_path, clips)
+        outputs = run.model(collate([Sample("a", ""), Sample("b", "")], clips))
+    for row, (line, length) in enumerate(zip(said, (30, 11))):
+        tags = ["".join("OBI"[tag] for tag in of[row, :length].argmax(1)) for of in (outputs.signs, outputs.sentences)]
+        assert line == f"signs {tags[0]}\tsentences {tags[1]}"
 
 
 def test_a_program_that_differs_from_the_run_is_seen():
