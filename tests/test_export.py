@@ -7,30 +7,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from export_runs import CHANGES, save_run
+from torch import nn
 
 from signcl import load_model, translate
 from signcl.cli import main
 from signcl.data.batch import Sample
 from signcl.data.loading import collate, select
+from signcl.inference import export_recurrent, exported_run
 from signcl.inference.export_programs import programs_of
-from signcl.inference.exporting import SIZES, export, largest_difference
-from signcl.systems import system_class
-from signcl.testing import tiny_recipe
-from signcl.training import run_folder
-from signcl.training.prepare import prepare
-from signcl.training.runs import build_model, load_run
-
-
-def save_run(place, name, changes=None):
-    """A run folder with random weights, as `fit` writes it."""
-    recipe = tiny_recipe(system_class(name), place.parent, changes or {})
-    material = prepare(recipe)
-    torch.manual_seed(1)
-    model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
-    run_folder.save_run_start(place, recipe, material.tokenizer, material.glosses, material.targets)
-    run_folder.save_card(place, {"feature_dim": material.feature_dim})
-    run_folder.save_weights(place, model)
-    return place
+from signcl.inference.export_recurrent import keep_loops
+from signcl.inference.exporting import SIZES, choose_language, export, largest_difference
+from signcl.training.runs import load_run
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +29,7 @@ def runs(tmp_path_factory):
     return {
         "slt": save_run(place / "slt", "slt", joint),
         "classifier": save_run(place / "classifier", "classifier", pixels),
-        "smkd": save_run(place / "smkd", "smkd"),
+        "vlp": save_run(place / "vlp", "vlp"),
     }
 
 
@@ -89,12 +77,11 @@ def translate_class(folder, clip):
 
 @pytest.mark.parametrize(
     "name",
-    ["gfslt", "gaslt", "recogniser", "cnn_ctc", "sign2gpt"],
+    ["gfslt", "gaslt", "recogniser", "cnn_ctc", "sign2gpt", "smkd", "nslt2018", "segmenter", "spamo"],
 )
 def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
     # the modules that are exported, without following them: padding changes nothing, and words as in training
-    changes = {"model": {"lm": {"width": 32, "gate": 0.5}, "layer_scale": 0.1}} if name == "sign2gpt" else {}
-    run = load_run(save_run(tmp_path / name, name, changes))
+    run = load_run(save_run(tmp_path / name, name, CHANGES.get(name, {})))
     encoder, *decoder = programs_of(run.model, run.feature_dim, None, torch.float32)
     features, lengths = torch.randn(2, 30, 12), torch.tensor([30, 11])
     with torch.no_grad():
@@ -111,9 +98,52 @@ def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
         ids = run.model.generate(batch, num_beams=1, length_penalty=1.0, max_new_tokens=6)
         start = torch.full((2, 1), run.tokenizer.start_id)
         for step in range(ids.shape[1]):
-            (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), both["steps"], both["step_lengths"])
+            (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), *both.values())
             going = (ids[:, :step] != run.tokenizer.end_id).all(1)
             assert scores.argmax(1)[going].equal(ids[:, step][going])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_whose_loop_is_kept_computes_what_torchs_layer_does(kind, batch_first, monkeypatch):
+    # torch.export keeps the loop; here the same code runs with the loop of Python
+    torch.manual_seed(0)
+    layer = kind(5, 4, num_layers=2, bidirectional=True, batch_first=batch_first)
+    plain = kind(5, 4, bias=False, batch_first=batch_first)
+    rows, first = torch.randn(3, 7, 5), torch.randn(4, 3 if batch_first else 7, 4)
+    first = (first, torch.randn_like(first)) if kind is nn.LSTM else first
+    wanted = [layer(rows), layer(rows, first), plain(rows)]
+    names = set(layer.state_dict())
+    for one in (layer, plain):
+        keep_loops(one)
+    assert set(layer.state_dict()) == names
+    torch.testing.assert_close(layer(rows), wanted[0], atol=0, rtol=0)  # outside of torch.export: torch's layer
+    monkeypatch.setattr(export_recurrent, "is_exporting", lambda: True)
+    found = [layer(rows), layer(rows, first), plain(rows)]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="reads padded rows of three dimensions, got PackedSequence"):
+        layer(nn.utils.rnn.pack_sequence([torch.randn(2, 5)]))
+    with pytest.raises(ValueError, match="proj_size=2; needs 0"):
+        keep_loops(nn.Sequential(nn.LSTM(5, 4, proj_size=2)))
+
+
+def test_the_example_writes_a_tag_per_frame_of_a_segmenter(tmp_path, monkeypatch):
+    # `exported_run.py` with the module of `signcl export` in place of the file that torch.export makes of it
+    run = load_run(save_run(tmp_path / "run", "segmenter"))
+    (encoder,) = programs_of(run.model, run.feature_dim, None, torch.float32)
+    given = {"kind": "features", "first": 0, "stride": 1, "max_frames": None, "thinning": "even"}
+    spec = {"answers": "nothing", "programs": {"encoder": {"outputs": encoder.outputs}}, "input": given}
+    (tmp_path / "export.json").write_text(json.dumps(spec), encoding="utf-8")
+    monkeypatch.setattr(
+        exported_run, "load", lambda *_: lambda *inputs: [x.numpy() for x in encoder.module(*map(torch.tensor, inputs))]
+    )
+    clips = [np.random.default_rng(n).normal(size=(n, 12)).astype(np.float32) for n in (30, 11)]
+    with torch.no_grad():
+        said = exported_run.answers(tmp_path, clips)
+        outputs = run.model(collate([Sample("a", ""), Sample("b", "")], clips))
+    for row, (line, length) in enumerate(zip(said, (30, 11))):
+        tags = ["".join("OBI"[tag] for tag in of[row, :length].argmax(1)) for of in (outputs.signs, outputs.sentences)]
+        assert line == f"signs {tags[0]}\tsentences {tags[1]}"
 
 
 def test_a_program_that_differs_from_the_run_is_seen():
@@ -133,7 +163,8 @@ def test_a_program_that_differs_from_the_run_is_seen():
 def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, capsys):
     out = tmp_path / "out"
     wrong = [
-        ([runs["smkd"], "--torch"], "torch.export unrolls its LSTM"),
+        ([runs["vlp"], "--torch"], "is a pretraining system without answers"),
+        ([runs["slt"], "--torch", "--language", "German"], "is for runs whose prompt names a language"),
         ([runs["slt"], "--torch", "--size", "4", "4"], "--size is for runs that read frames"),
         ([runs["classifier"], "--torch", "--size", "9", "9"], "this run reads 24 x 24 pixels"),
         ([tmp_path / "nothing"], "no run folder at"),
@@ -144,6 +175,19 @@ def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, capsys):
         assert said in error
         assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_run_of_several_languages_is_exported_for_one(tmp_path, capsys):
+    languages = {"visual": "feature_mlp", "languages": {"de": "German", "fr": "French"}}
+    run = save_run(tmp_path / "run", "uni_sign", {"model": languages})
+    for more, said in (([], "--language, one of de, fr"), (["--language", "es"], "has the languages de, fr")):
+        assert main(["export", str(run), "--torch", "-o", str(tmp_path / "out"), *more]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    model = load_run(run).model
+    choose_language(model, "fr")
+    assert "to French:" in model.exported_prompt()
 
 
 def test_the_extra_that_is_missing_is_named(runs, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from signcl import fit, load_model, translate
 from signcl.data.text import build_tokenizer, load_tokenizer
+from signcl.inference import exported_run
+from signcl.inference.exporting import text_of_export
+from signcl.systems import Decode
 from signcl.systems.parts.four_bit import FourBitLinear
 from signcl.systems.parts.lm import LMConfig, Marks, TextDecoder, build_lm
 from signcl.training.optimizer import count_parameters
@@ -170,6 +174,57 @@ def test_the_sentences_are_those_of_transformers_own_search(family, checkpoints)
             found = [i for i in found if i != words.pad_id]
             assert own == found[: len(own)]
             assert set(found[len(own) :]) <= {words.end_id}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_exported_step_writes_what_the_search_does(family, checkpoints):
+    # the modules of `signcl export`, without following them; clips of several lengths, with a prompt around them
+    decoder, _ = decoder_of(checkpoints(family), WITH_LANGUAGES.get(family, "de_DE"), prompt="im {signs} im der")
+    steps, lengths = some_steps(decoder)
+    with torch.no_grad():
+        wanted = decoder.generate(steps, lengths, num_beams=1, length_penalty=1.0, max_new_tokens=6)
+        states = decoder.exported_states(steps, lengths, decoder.prompt)
+        tokens, going = torch.full((3, 1), decoder.start_id), torch.ones(3, dtype=torch.bool)
+        for step in range(wanted.shape[1]):
+            best = decoder.exported_word(tokens, **states).argmax(dim=1)
+            if decoder.encodes and decoder.first_id is not None and step == 0:
+                best = torch.full_like(best, decoder.first_id)  # as `exported_run.py` does
+            assert best[going].equal(wanted[going, step])
+            going &= ~torch.isin(best, torch.tensor(decoder.ends))
+            tokens = torch.cat([tokens, wanted[:, step : step + 1]], dim=1)
+    assert not going.all() or wanted.shape[1] == 6
+
+
+@pytest.mark.parametrize("family", ["t5", "mbart50", "gpt2", "llama"])
+def test_the_example_of_an_export_writes_the_runs_sentences(family, checkpoints, tmp_path, monkeypatch):
+    # `exported_run.py` with the modules of `signcl export` in place of the files that torch.export makes of them
+    decoder, words = decoder_of(checkpoints(family), prompt="{signs} im der")
+    steps, lengths = some_steps(decoder)
+    recipe = SimpleNamespace(decode=Decode(max_new_tokens=6), text=SimpleNamespace(language=""))
+    run = SimpleNamespace(tokenizer=words, recipe=recipe, model=SimpleNamespace(decoder=decoder), folder=tmp_path)
+    programs = {"encoder": {"outputs": ["steps", "step_lengths"]},
+                "decoder": {"inputs": {"tokens": [], "steps": [], "step_lengths": []}}}  # fmt: skip
+    given = {"kind": "features", "first": 0, "stride": 1, "max_frames": None, "thinning": "even"}
+    spec = {"answers": "sentences", "programs": programs, "input": given, "text": text_of_export(run, tmp_path)}
+    (tmp_path / "export.json").write_text(json.dumps(spec), encoding="utf-8")
+
+    def load(folder, name):
+        def encoder(rows, lengths):
+            return decoder.exported_states(rows, lengths, decoder.prompt).values()
+
+        def word(*inputs):
+            return (decoder.exported_word(*inputs),)
+
+        call = encoder if name == "encoder" else word
+        return lambda *arrays: [found.numpy() for found in call(*map(torch.from_numpy, arrays))]
+
+    monkeypatch.setattr(exported_run, "load", load)
+    with torch.no_grad():
+        ids = decoder.generate(steps, lengths, num_beams=1, length_penalty=1.0, max_new_tokens=6)
+        said = exported_run.answers(tmp_path, [row[:n].numpy() for row, n in zip(steps, lengths)])
+    wanted = [words.decode(row) for row in ids.tolist()]
+    assert said == wanted
+    assert any(wanted)
 
 
 def test_of_a_model_that_reads_pictures_too_only_the_language_model_is_used(checkpoints, tmp_path):

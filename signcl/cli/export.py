@@ -37,6 +37,12 @@ def add(verbs: Any, words: list[str]) -> None:
         metavar=("H", "W"),
         help="height and width of a frame in pixels, for a run without input.size and input.crop",
     )
+    command.add_argument(
+        "--language",
+        default="",
+        metavar="NAME",
+        help="language of the sentences, for a run whose prompt names it (uni_sign)",
+    )
     add_json(command)
 
 
@@ -44,5 +50,5 @@ def _export(options: argparse.Namespace) -> None:
     from signcl.inference.exporting import export
 
     size = None if options.size is None else (options.size[0], options.size[1])
-    found = export(options.folder, options.out, options.form, dtype=options.dtype, size=size)
+    found = export(options.folder, options.out, options.form, dtype=options.dtype, size=size, language=options.language)
     show(options, asdict(found) if options.json else found, str)

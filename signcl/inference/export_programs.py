@@ -6,6 +6,7 @@ visual maps frames to features, encoder maps padded features and lengths to stat
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
+from signcl.inference.export_recurrent import keep_loops
 from signcl.systems import System
 
 __all__ = ["Program", "check_exportable", "programs_of"]
@@ -32,10 +34,14 @@ class Program:
     """Axes of each input; named axes have a dynamic size."""
     outputs: tuple[str, ...]
 
-    def dynamic(self) -> tuple[dict[int, Any], ...]:
+    def dynamic(self) -> tuple[Any, ...]:
         """Dynamic axes in the format of torch.export."""
         free = torch.export.Dim.DYNAMIC
-        return tuple({i: free for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in self.inputs.values())
+        found = [{i: free for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in self.inputs.values()]
+        kinds = [one.kind for one in inspect.signature(self.module.forward).parameters.values()]
+        if kinds[-1] != inspect.Parameter.VAR_POSITIONAL:
+            return tuple(found)
+        return (*found[: len(kinds) - 1], tuple(found[len(kinds) - 1 :]))  # torch.export wants *args as one tuple
 
     def drawn(self, sizes: dict[str, int], generator: torch.Generator) -> tuple[Tensor, ...]:
         """Random inputs of given sizes, with valid lengths; the first clip is the longest."""
@@ -100,15 +106,20 @@ class States(nn.Module):
 
 
 class NextWord(nn.Module):
-    """Maps the words read so far and the states of a clip to log-probabilities of the next word."""
+    """Maps the words read so far and the states of a clip to log-probabilities of the next word.
 
-    def __init__(self, model: System, dtype: torch.dtype) -> None:
+    Args:
+        names: the states that it reads, in the order of `exported_states`.
+    """
+
+    def __init__(self, model: System, dtype: torch.dtype, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model, self.dtype = model.to(dtype), dtype
+        self.model, self.dtype, self.names = model.to(dtype), dtype, names
 
-    def forward(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> tuple[Tensor]:
-        """[B, U], [B, S, width], [B] -> [B, V] float32"""
-        return (self.model.exported_word(tokens, steps.to(self.dtype), step_lengths).float(),)
+    def forward(self, tokens: Tensor, *states: Tensor) -> tuple[Tensor]:
+        """[B, U], then the states, such as [B, S, width] and [B] -> [B, V] float32"""
+        cast = [state.to(self.dtype) if state.is_floating_point() else state for state in states]
+        return (self.model.exported_word(tokens, **dict(zip(self.names, cast))).float(),)
 
 
 def check_exportable(model: System) -> None:
@@ -118,15 +129,14 @@ def check_exportable(model: System) -> None:
         ValueError: it cannot; gives the reason.
     """
     name = model.config.name
-    if model.answers == "nothing":
+    if model.answers == "nothing" and type(model).exported_states is System.exported_states:
         raise ValueError(
             f"model.name={name} is a pretraining system without answers: export the run initialised from it"
         )
-    recurrent = next((part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)), None)
-    if recurrent is not None:
+    if getattr(getattr(model.config, "lm", None), "four_bit", False):
         raise ValueError(
-            f"model.name={name} cannot be exported: torch.export unrolls its {type(recurrent).__name__} over the steps "
-            f"of one clip, so the program would only accept clips of that length"
+            f"model.name={name} cannot be exported with model.lm.four_bit: bitsandbytes computes its layers, which "
+            f"torch.export cannot follow; finetune without four_bit to export"
         )
     visual: Any = model.visual
     if hasattr(visual, "encode_clips") and not hasattr(visual, "encode_padded") and not hasattr(visual, "window"):
@@ -151,6 +161,7 @@ def programs_of(
         pixels: height and width of a frame.
     """
     check_exportable(model)
+    keep_loops(model)
     visual: Any = model.visual
     found = []
     if feature_dim is None:
@@ -169,10 +180,11 @@ def programs_of(
     found.append(Program("encoder", states, (features, lengths), shapes, tuple(given)))
     if model.answers == "sentences":
         assert model.tokenizer is not None
-        steps, step_lengths = given["steps"], given["step_lengths"]
         words = getattr(model.tokenizer, "num_tokens", model.tokenizer.vocab_size)  # pad id may be out of range
         tokens = torch.full((BATCH, 5), words - 1)
-        shapes = {"tokens": ("batch", "words"), "steps": ("batch", "steps", steps.shape[2]), "step_lengths": ("batch",)}
-        example = (tokens, steps, step_lengths)
-        found.append(Program("decoder", NextWord(model, dtype).eval(), example, shapes, ("log_probs",)))
+        read = {name: value for name, value in given.items() if name != "log_probs"}  # these are of glosses
+        shapes = {"tokens": ("batch", "words"), **{name: ("batch", *value.shape[1:]) for name, value in read.items()}}
+        shapes["steps"] = ("batch", "steps", read["steps"].shape[2])
+        decoder = NextWord(model, dtype, tuple(read)).eval()
+        found.append(Program("decoder", decoder, (tokens, *read.values()), shapes, ("log_probs",)))
     return found

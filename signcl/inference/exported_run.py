@@ -58,17 +58,25 @@ def answers(folder, clips):
     for place, row in zip(padded, rows):
         place[: len(row)] = row
     states = dict(zip(spec["programs"]["encoder"]["outputs"], load(folder, "encoder")(padded, lengths)))
+    if spec["answers"] == "nothing":  # of a segmenter: one letter per frame, O, B or I
+        letters = np.array(list("OBI"))
+        tags = {name: letters[states[name].argmax(axis=2)] for name in ("signs", "sentences")}
+        return ["\t".join(f"{k} {''.join(v[i][:n])}" for k, v in tags.items()) for i, n in enumerate(lengths)]
     if spec["answers"] == "classes":
         return [spec["classes"][best] for best in states["log_probs"].argmax(axis=1)]
     if spec["answers"] == "glosses":  # best class per step, without repetitions and blanks (0)
         found = [row[:n].argmax(axis=1) for row, n in zip(states["log_probs"], states["step_lengths"])]
         return [" ".join(spec["classes"][c] for c, b in zip(r, [0, *r]) if c and c != b) for r in found]
     decoder, text = load(folder, "decoder"), spec["text"]
+    read = [states[name] for name in spec["programs"]["decoder"]["inputs"] if name != "tokens"]
     tokens, ended = np.full((len(rows), 1), text["start_id"]), np.zeros(len(rows), bool)
     while tokens.shape[1] <= text["max_new_tokens"] and not ended.all():
-        (log_probs,) = decoder(tokens, states["steps"], states["step_lengths"])
-        word = np.where(ended, text["pad_id"], log_probs.argmax(axis=1))
-        tokens, ended = np.concatenate([tokens, word[:, None]], axis=1), ended | (word == text["end_id"])
+        (log_probs,) = decoder(tokens, *read)
+        best = log_probs.argmax(axis=1)
+        if text["first_id"] is not None and tokens.shape[1] == 1:  # every sentence begins with its language
+            best = np.full_like(best, text["first_id"])
+        word = np.where(ended, text["pad_id"], best)
+        tokens, ended = np.concatenate([tokens, word[:, None]], axis=1), ended | np.isin(word, text["end_ids"])
     return [sentence(row[1:].tolist(), text, folder) for row in tokens]
 
 

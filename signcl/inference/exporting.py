@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,9 +26,11 @@ from signcl.data.installed import version_of
 from signcl.data.progress import say
 from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer
 from signcl.inference.export_programs import Program, check_exportable, programs_of
+from signcl.systems import System
+from signcl.systems.parts.lm import TextDecoder
 from signcl.training.runs import Run, load_run
 
-__all__ = ["OPSET", "Export", "Exported", "export"]
+__all__ = ["OPSET", "Export", "Exported", "choose_language", "export", "text_of_export"]
 
 OPSET = 20
 """Opset of the ONNX files, which onnxruntime 1.17 and newer can read."""
@@ -79,6 +81,7 @@ def export(
     *,
     dtype: str = "float32",
     size: tuple[int, int] | None = None,
+    language: str = "",
 ) -> Export:
     """Write a run as programs that need no signcl, and check each against the run.
 
@@ -88,6 +91,7 @@ def export(
         form: onnx files, or torch.export programs (.pt2).
         dtype: float32 or float16, for weights and arithmetic. Inputs and outputs are always float32.
         size: height and width of a frame, if the recipe does not set it (no input.size, no input.crop).
+        language: of all sentences, for a system whose prompt names it; default: `model.language`.
 
     Raises:
         FileNotFoundError, ValueError: no run, a missing optional package, a system that cannot be exported, or a
@@ -99,6 +103,8 @@ def export(
         _check_extra()
     run, exact = load_run(source), load_run(source)  # the second stays in float32
     check_exportable(run.model)
+    for model in (run.model, exact.model) if language else ():
+        choose_language(model, language)
     pixels = None if run.feature_dim is not None else _pixels(run, size)
     if pixels is None and size is not None:
         raise ValueError(f"--size is for runs that read frames, and {source} reads features of size {run.feature_dim}")
@@ -109,13 +115,32 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside:  # moved when complete
         place = Path(beside)
+        text = text_of_export(exact, place) if exact.model.answers == "sentences" else None
         for program, reference in zip(programs, references):
             say(f"exporting {program.name} ...")
             written[program.name] = _write(program, reference, place, form, dtype)
-        write_json(place / "export.json", _described(exact, programs, written, pixels, form, dtype, place))
+        write_json(place / "export.json", _described(exact, programs, written, pixels, form, dtype, text))
         shutil.copyfile(Path(__file__).parent / EXAMPLE, place / EXAMPLE)
         _move(place, folder)
     return Export(str(folder), written)
+
+
+def choose_language(model: System, language: str) -> None:
+    """Set the language that the prompt of a model names.
+
+    Raises:
+        ValueError: its prompt names none, or the run knows other languages.
+    """
+    config: Any = model.config
+    if not hasattr(model, "exported_prompt") or "{language}" not in config.lm.prompt:
+        raise ValueError(
+            f"--language {language}: is for runs whose prompt names a language (model.lm.prompt with {{language}}); "
+            f"leave it out"
+        )
+    known = config.languages
+    if known and language not in (*known, *known.values()):
+        raise ValueError(f"--language {language}: this run has the languages {', '.join(known)} (model.languages)")
+    model.config = replace(config, language=known.get(language, language))
 
 
 def _move(place: Path, folder: Path) -> None:
@@ -170,8 +195,9 @@ def _write(program: Program, reference: Program, folder: Path, form: Format, dty
             seconds = time.perf_counter() - started
             difference = largest_difference(call, reference)
     except Exception as error:  # torch and onnxruntime have no common exception type
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{program.name} cannot be exported to {form}: {type(error).__name__}: {reason}") from error
+        reason = _innermost(error)
+        kind, message = type(reason).__name__, " ".join(str(reason).split())[:300]
+        raise ValueError(f"{program.name} cannot be exported to {form}: {kind}: {message}") from error
     if not difference <= TOLERANCE[dtype]:
         raise ValueError(
             f"{file.name} differs from the run by {difference:.2g} of its largest value; only {TOLERANCE[dtype]} is "
@@ -182,9 +208,17 @@ def _write(program: Program, reference: Program, folder: Path, form: Format, dty
     return Exported(file.name, size / 1e6, seconds, difference)
 
 
+def _innermost(error: BaseException) -> BaseException:
+    """The first error of a chain; those after it say where it happened."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
     """Write an ONNX file; returns a function that runs it with onnxruntime."""
     import onnxruntime
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     axes = [{i: axis for i, axis in enumerate(shape) if isinstance(axis, str)} for shape in program.inputs.values()]
     made: Any = torch.onnx.export(
@@ -197,6 +231,7 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
     )
     for value, names in zip(made.model.graph.inputs, axes):
         value.shape = type(value.shape)([names.get(i, size) for i, size in enumerate(value.shape)])
+    RemoveUnusedNodesPass()(made.model)  # onnxruntime warns of constants that nothing reads
     made.save(str(file))  # weights above 2 GB go to a separate .data file
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
@@ -209,6 +244,12 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
 
 def _write_torch(followed: Any, file: Path) -> Call:
     """Write a torch.export program and load it again."""
+    from torch.utils._sympy.value_ranges import ValueRanges
+
+    # torch.export assumes that no size inside the model is 1, and derives bounds from it, such as T >= 5. The program
+    # is right without them, which the comparison with the run shows.
+    for symbol, sizes in followed.range_constraints.items():
+        followed.range_constraints[symbol] = ValueRanges(min(sizes.lower, 2), sizes.upper)
     torch.export.save(followed, file)
     # without guards, which require the example's memory layout (S != 1); the comparison with the run is stricter
     module: Call = torch.export.load(file).module(check_guards=False)
@@ -252,7 +293,7 @@ def _described(
     pixels: tuple[int, int] | None,
     form: Format,
     dtype: str,
-    folder: Path,
+    text: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of `export.json`."""
     model, glosses = run.model, run.glosses
@@ -274,7 +315,7 @@ def _described(
             for one in programs
         },
         "input": _input(run, pixels),
-        "text": _text(run, folder) if model.answers == "sentences" else None,
+        "text": text,
         "classes": classes[2:] if model.answers == "classes" else classes,
     }
 
@@ -306,12 +347,15 @@ def _input(run: Run, pixels: tuple[int, int] | None) -> dict[str, Any]:
     return found
 
 
-def _text(run: Run, folder: Path) -> dict[str, Any]:
-    """How to convert token ids to a sentence."""
-    words, decode = run.tokenizer, run.recipe.decode
+def text_of_export(run: Run, folder: Path) -> dict[str, Any]:
+    """How to convert token ids to a sentence; writes the tokenizer of a published language model to `folder`."""
+    words, decode, decoder = run.tokenizer, run.recipe.decode, getattr(run.model, "decoder", None)
+    lm = decoder if isinstance(decoder, TextDecoder) else None  # a language model has marks of its own
     found: dict[str, Any] = {
-        "start_id": words.start_id,
+        "start_id": words.start_id if lm is None else lm.start_id,
+        "first_id": lm.first_id if lm is not None and lm.encodes else None,
         "end_id": words.end_id,
+        "end_ids": [words.end_id] if lm is None else lm.ends,
         "pad_id": words.pad_id,
         "max_new_tokens": decode.max_new_tokens,
         "search": {"beams": decode.beams, "length_penalty": decode.length_penalty},

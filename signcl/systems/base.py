@@ -516,8 +516,9 @@ class System(nn.Module):
             lengths: rows of each clip without padding. [B]
 
         Returns:
-            For a system that answers sentences: `steps` [B, S, width] and `step_lengths` [B], which `exported_word`
-            reads. If it recognises glosses: their `log_probs`, [B, S, C] with `step_lengths` or [B, C] without.
+            For a system that answers sentences: `steps` [B, S, width], `step_lengths` [B], and further states of fixed
+            size [B, ...] if needed; `exported_word` reads them all by name. If it recognises glosses: their
+            `log_probs`, [B, S, C] with `step_lengths` or [B, C] without.
 
         Raises:
             ValueError: a system that does not implement this.
@@ -532,7 +533,7 @@ class System(nn.Module):
 
         Args:
             tokens: tokens read so far, beginning with `start_id`; without padding. [B, U]
-            steps, step_lengths: from `exported_states`.
+            steps, step_lengths: from `exported_states`; a system with further states has further arguments.
 
         Returns:
             [B, V] float32

@@ -16,6 +16,7 @@ from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import Outputs, Sizes, System, SystemConfig, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.scan import scan
 from signcl.systems.parts.search import beam_search
 from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import frame_contrast, translation
@@ -92,11 +93,16 @@ class NSLT2018(System):
     def encode(self, batch: Batch) -> tuple[Outputs, list[Tensor]]:
         """Frame features and states in temporal order, and the last state of each layer. [B, width]"""
         features, lengths = frame_features(self.visual, batch)
+        states, final = self._read(features, lengths)
+        return Outputs(features, lengths, states, lengths), final
+
+    def _read(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """States in temporal order, and the last state of each layer. [B, T, D], [B] -> [B, T, width], [B, width]"""
         # reverse each clip within its own length, so that no layer reads padding before the end of the clip
         order = torch.arange(features.shape[1], device=features.device)[None, :]
         if self.config.reverse:
             order = torch.where(order < lengths[:, None], lengths[:, None] - 1 - order, order)
-        order = order.expand(len(features), -1)[:, :, None]
+        order = order.expand(features.shape[0], -1)[:, :, None]
         states, final = features.gather(1, order.expand_as(features)), []
         last = (lengths - 1)[:, None, None]
         for number, layer in enumerate(self.encoder):
@@ -104,8 +110,7 @@ class NSLT2018(System):
             final.append(read.gather(1, last.expand(-1, 1, read.shape[2]))[:, 0])
             states = read if number == 0 else states + read
         real = frame_mask(lengths, states.shape[1])[:, :, None]
-        states = states.gather(1, order.expand_as(states)).masked_fill(~real, 0.0)
-        return Outputs(features, lengths, states, lengths), final
+        return states.gather(1, order.expand_as(states)).masked_fill(~real, 0.0), final
 
     def forward(self, batch: Batch) -> Outputs:
         """Token scores of each clip's sentence; each word is read with the attention output of the previous word.
@@ -136,6 +141,26 @@ class NSLT2018(System):
             new.append(now)
             state = now if number == 0 else state + now
         return self.attention(state, memory), new
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """States of the top layer, and the last state of each layer. [B, T, width], [B], [B, layers, width]"""
+        steps, final = self._read(features, lengths)
+        return {"steps": steps, "step_lengths": lengths, "last_states": torch.stack(final, dim=1)}
+
+    def exported_word(
+        self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, last_states: Tensor | None = None
+    ) -> Tensor:
+        """Next-token log-probabilities as in the beam search; the decoder starts from `last_states`."""
+        assert last_states is not None
+        memory = self.attention.remember(steps, step_lengths)
+        hidden = last_states.unbind(dim=1)
+
+        def read(state: tuple[Tensor, ...], word: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            attended, new = self.write(word, state[0], list(state[1:]), memory)
+            return (attended, *new), attended
+
+        _, attended = scan(read, (torch.zeros_like(hidden[0]), *hidden), self.words(tokens).transpose(0, 1))
+        return self.word_head(attended[-1]).float().log_softmax(dim=1)
 
     def tap(self, batch: Batch, name: str) -> Tapped:
         """States of the top layer, one per frame feature."""

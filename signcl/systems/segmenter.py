@@ -278,8 +278,16 @@ class Segmenter(System):
         """Recordings to tags."""
         features, lengths = frame_features(self.visual, batch)
         states = self._states(features, lengths)
-        signs, sentences = self.head(states).float().unflatten(2, (2, TAGS)).log_softmax(dim=3).unbind(dim=2)
-        return SegmenterOutput(features, lengths, states, lengths, signs, sentences)
+        return SegmenterOutput(features, lengths, states, lengths, *self._tags(states))
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Log-probabilities of the tags O, B and I of signs and of sentences. [B, T, 3]"""
+        signs, sentences = self._tags(self._states(features, lengths))
+        return {"signs": signs, "sentences": sentences, "step_lengths": lengths}
+
+    def _tags(self, states: Tensor) -> tuple[Tensor, ...]:
+        """[B, S, width] -> two of [B, S, 3]"""
+        return self.head(states).float().unflatten(2, (2, TAGS)).log_softmax(dim=3).unbind(dim=2)
 
     def _states(self, features: Tensor, lengths: Tensor) -> Tensor:
         real = frame_mask(lengths, features.shape[1])[:, :, None]

@@ -126,7 +126,7 @@ class Sign2GPT(System):
 
     def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
         """Next-token log-probabilities as in transformers' greedy search."""
-        return self.decoder.scores(tokens, steps, step_lengths)[:, -1].float().log_softmax(dim=1)
+        return self.decoder.exported_word(tokens, steps, step_lengths)
 
     @torch.no_grad()
     def generate(

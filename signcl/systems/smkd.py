@@ -182,6 +182,13 @@ class SMKD(System):
             steps = self.lstm(steps, step_lengths)
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """States of the LSTM and their gloss scores."""
+        steps, step_lengths = self.conv(features, lengths)
+        states = self.lstm(steps, step_lengths)
+        log_probs = self._with_unknown(self.classifier(states).float()).log_softmax(dim=2)
+        return {"steps": states, "step_lengths": step_lengths, "log_probs": log_probs}
+
     def forward(self, batch: Batch) -> SMKDOutput:
         """States of each clip and gloss log-probabilities of both heads."""
         rows, lengths = frame_features(self.visual, batch)

@@ -23,7 +23,14 @@ from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import EarlierRun, Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders.windows import Windows
-from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.frames import (
+    Tapped,
+    feature_lengths,
+    feature_size,
+    frame_features,
+    one_by_one,
+    tap_of_frames,
+)
 from signcl.systems.parts.layers import ConvKind, TemporalConv
 from signcl.systems.parts.lm import LMConfig, TextDecoder, check_words, lm_of
 from signcl.systems.parts.written import Written, mean_features
@@ -165,12 +172,9 @@ class SpaMo(System):
         windows, (first, second) = self.windows, features.chunk(2, dim=2)
         longest, counts = features.shape[1], self.windows.counts(lengths)
         middles = torch.arange(windows.count(longest), device=features.device) * windows.stride + windows.size // 2
-        index = torch.minimum(middles[None, :].expand(len(features), -1), lengths[:, None] - 1)  # [B, M]
+        index = torch.minimum(middles[None, :].expand(features.shape[0], -1), lengths[:, None] - 1)  # [B, M]
         chosen = second.gather(1, index[:, :, None].expand(-1, -1, second.shape[2]))
-        both = torch.cat([first, chosen], dim=1)
-        real = torch.cat([frame_mask(lengths, longest), frame_mask(counts, index.shape[1])], dim=1)
-        order = torch.argsort(real.long(), dim=1, stable=True, descending=True)  # moves padding to the end
-        return both.gather(1, order[:, :, None].expand_as(both)), lengths + counts
+        return one_by_one(first, lengths, chosen), lengths + counts
 
     def forward(self, batch: Batch) -> SpaMoOutput:
         """Token scores of each clip's sentence (teacher forcing), and one vector per clip and per sentence.
@@ -193,6 +197,14 @@ class SpaMo(System):
             more["text_embedding"] = (words * real).sum(dim=1) / count[:, None].clamp(min=1)
             more["logit_scale"] = self.logit_scale
         return SpaMoOutput(features, lengths, steps, step_lengths, **more)
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """What the language model reads before a sentence (`TextDecoder.exported_states`)."""
+        return self.decoder.exported_states(*self._steps(features, lengths), self.decoder.prompt)
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Next-token log-probabilities as in transformers' greedy search."""
+        return self.decoder.exported_word(tokens, steps, step_lengths)
 
     @torch.no_grad()
     def generate(

@@ -161,6 +161,29 @@ class UniSign(System):
         features, lengths = frame_features(self.visual, batch)
         return tap_of_frames(self.visual, self._steps(features, lengths), lengths)
 
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """What the language model reads before a sentence (`TextDecoder.exported_states`); the prompt names
+        `model.language`."""
+        return self.decoder.exported_states(self._steps(features, lengths), lengths, self.exported_prompt())
+
+    def exported_prompt(self) -> str:
+        """The prompt of the export, with one language for all clips.
+
+        Raises:
+            ValueError: the run has several languages and `model.language` chooses none.
+        """
+        config = self.config
+        if LANGUAGE in config.lm.prompt and config.languages and not config.language:
+            raise ValueError(
+                f"the prompt of this run names the language of each clip, and an export has one prompt: give "
+                f"--language, one of {', '.join(config.languages)}"
+            )
+        return config.lm.prompt.replace(LANGUAGE, config.language or UNNAMED)
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Next-token log-probabilities as in transformers' greedy search."""
+        return self.decoder.exported_word(tokens, steps, step_lengths)
+
     @torch.no_grad()
     def generate(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 100

@@ -7,7 +7,7 @@ for a hand, the nose for the face), and passes three graph convolutions with con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -228,8 +228,26 @@ class PartGraphs(nn.Module):
                 f"part_graphs needs key points [N, {self.feature_dim}], got {rows.dtype} {list(rows.shape)}; poses "
                 f"must be read with the same input.pose_dims and input.pose_confidence as in training."
             )
-        points = rows.unflatten(1, (-1, self.channels))
         mask = frame_mask(batch.lengths, batch.max_length)
+        return self._encode(rows, mask, lambda flat: unpack(flat, batch.positions, *mask.shape)), batch.lengths
+
+    def encode_padded(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """`encode_clips` for key points in the padded layout. [B, T, feature_dim], [B] -> [B, T, dim]"""
+        mask = frame_mask(lengths, rows.shape[1])
+        return self._encode(rows.flatten(0, 1), mask, lambda flat: flat.unflatten(0, rows.shape[:2]) * mask[..., None])
+
+    def _encode(self, rows: Tensor, mask: Tensor, padded: Callable[[Tensor], Tensor]) -> Tensor:
+        """Encode frames.
+
+        Args:
+            rows: one per frame. [N, feature_dim]
+            mask: [B, T]
+            padded: brings rows of frames to the padded layout, zero at padding. [N, D] -> [B, T, D]
+
+        Returns:
+            [B, T, dim]
+        """
+        points = rows.unflatten(1, (-1, self.channels))
         vectors, body = [], None
         for graph in self.graphs:
             part = self.parts[_kind(graph)]
@@ -239,10 +257,10 @@ class PartGraphs(nn.Module):
             else:
                 nodes = nodes + body[:, graph.joint, None].detach()  # other parts do not train the body's networks
             count, dim = nodes.shape[1:]
-            padded = unpack(nodes.flatten(1), batch.positions, len(batch), batch.max_length)
-            vectors.append(part.along(padded.unflatten(2, (count, dim)), mask))  # type: ignore[operator]
+            whole = padded(nodes.flatten(1)).unflatten(2, (count, dim))
+            vectors.append(part.along(whole, mask))  # type: ignore[operator]
         features = torch.cat(vectors, dim=2) + self.offset
-        return features * mask[..., None], batch.lengths
+        return features * mask[..., None]
 
 
 def _kind(graph: Graph) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch, unpack
+from signcl.systems.parts.layers import at_least
 
 __all__ = ["ClipWindows", "Windows"]
 
@@ -43,7 +44,7 @@ class Windows:
 
     def count(self, frames: int) -> int:
         """Number of windows of a clip with this number of frames."""
-        return (max(frames, self.size) - self.size) // self.stride + 1
+        return (at_least(frames, self.size) - self.size) // self.stride + 1
 
     def counts(self, lengths: Tensor) -> Tensor:
         """Number of windows of clips with these numbers of frames. [B] -> [B]"""

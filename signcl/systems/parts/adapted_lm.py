@@ -188,7 +188,7 @@ class AdaptedLM(TextDecoder):
         self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The model's input before a sentence: the start token. [B, 1, width]"""
-        start = torch.full((len(steps), 1), self.start_id, device=steps.device)
+        start = torch.full((steps.shape[0], 1), self.start_id, device=steps.device)
         return self.embed(start), None
 
     def forward(
@@ -200,11 +200,11 @@ class AdaptedLM(TextDecoder):
         with self._looking_at(steps, step_lengths):
             return super().forward(tokens, steps, step_lengths, prompts)
 
-    def scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """Scores of the next token after each token in `read`, which begins with the start token. [B, U], ... ->
-        [B, U, V]"""
-        following = torch.cat([read[:, 1:], read[:, :1]], dim=1)  # `forward` prepends the start, drops the last
-        return self(following, steps, step_lengths)  # type: ignore[no-any-return]
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Log-probabilities of the next token after `tokens`, which begin with the start token. [B, U], ... ->
+        [B, V]"""
+        with self._looking_at(steps, step_lengths):
+            return self._next_word(tokens, *self.inputs(steps, step_lengths))
 
     @torch.no_grad()
     def generate(

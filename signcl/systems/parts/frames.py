@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, unpack
 from signcl.data.registry import did_you_mean
 
-__all__ = ["FrameEncoder", "Tapped", "feature_lengths", "feature_size", "frame_features", "no_such_tap"]
+__all__ = ["FrameEncoder", "Tapped", "feature_lengths", "feature_size", "frame_features", "no_such_tap", "one_by_one"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,24 @@ def tap_of_frames(visual: nn.Module, rows: Tensor, lengths: Tensor) -> Tapped:
     """Frame features as a tap, with the frame encoder's positions in time."""
     stride, centre = getattr(visual, "stride", 1.0), getattr(visual, "first_centre", 0.5)
     return Tapped(rows, lengths, float(stride), float(centre))
+
+
+def one_by_one(first: Tensor, lengths: Tensor, second: Tensor) -> Tensor:
+    """The real rows of `first`, and directly after them all rows of `second`; what follows is undefined.
+
+    Args:
+        first: [B, T, D]
+        lengths: real rows of `first`. [B]
+        second: [B, M, D]
+
+    Returns:
+        [B, T + M, D]
+    """
+    both = torch.cat([first, second], dim=1)
+    place = torch.arange(both.shape[1], device=both.device)[None, :]
+    behind = (place - lengths[:, None] + first.shape[1]).clamp(max=both.shape[1] - 1)
+    index = torch.where(place < lengths[:, None], place, behind)  # [B, T + M]
+    return both.gather(1, index[:, :, None].expand(-1, -1, both.shape[2]))
 
 
 def no_such_tap(name: str, known: Iterable[str]) -> ValueError:

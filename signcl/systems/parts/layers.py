@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from signcl.data.batch import frame_mask
 from signcl.losses.precision import full_precision
 
-__all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "kind_of"]
+__all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "at_least", "kind_of"]
 
 ConvKind = Literal["k5p2k5p2", "k5p2", "k3"]
 CONVS: dict[str, tuple[tuple[int, int], ...]] = {"k5p2k5p2": ((5, 2), (5, 2)), "k5p2": ((5, 2),), "k3": ((3, 1),)}
@@ -179,7 +179,9 @@ class TemporalConv(nn.Module):
         """Number of rows of a clip including its edge copies."""
         if self.edge in EDGES:
             return (frames + 3) // 4 * 4 + EDGES[self.edge][1]
-        return frames.clamp(min=self.seen) if isinstance(frames, Tensor) else max(frames, self.seen)
+        if isinstance(frames, Tensor):
+            return frames.clamp(min=self.seen)
+        return at_least(frames, self.seen)
 
     def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
         """Positions of steps in time: frames from one step to the next, and the middle of the first step.
@@ -234,6 +236,11 @@ class TemporalConv(nn.Module):
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
         return frames, real
+
+
+def at_least(size: int, low: int) -> int:
+    """`max`, also for a size that torch.export keeps open, which is no Python int."""
+    return max(size, low) if isinstance(size, int) else torch.sym_max(size, low)
 
 
 def max_pool(hidden: Tensor, pool: int) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from signcl.data.batch import frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.parts.four_bit import hold_in_four_bits
+from signcl.systems.parts.frames import one_by_one
 from signcl.systems.parts.lora import add_lora, attention_maps, named_maps
 from signcl.systems.parts.published_models import (
     load_published_model,
@@ -342,18 +343,22 @@ class TextDecoder(nn.Module):
             told = None if mask is None else mask.long()
             decoded = self.lm(inputs_embeds=embeds, attention_mask=told, decoder_input_ids=read, use_cache=False)
             return decoded.logits  # type: ignore[no-any-return]
-        count = tokens.shape[1]
-        rows = torch.cat([embeds, self.embed(tokens[:, :-1]).to(embeds.dtype)], dim=1)
+        return self._continued(self.embed(tokens[:, :-1]), embeds, mask, tokens.shape[1])
+
+    def _continued(self, words: Tensor, embeds: Tensor, mask: Tensor | None, keep: int) -> Tensor:
+        """Scores of a causal model after each of the last `keep` of its input rows and embedded words.
+        [B, keep, V]"""
+        rows = torch.cat([embeds, words.to(embeds.dtype)], dim=1)
         more: dict[str, Any] = {}
         if mask is not None:  # tokens are right of all input rows, so the causal mask hides their padding
-            mask = torch.cat([mask, mask.new_ones(len(tokens), count - 1)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(words.shape[:2])], dim=1)
             more["attention_mask"] = mask.long()
             if self._places:
                 more["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         if self._keeps:
-            more["logits_to_keep"] = count
+            more["logits_to_keep"] = keep
         logits: Tensor = self.lm(inputs_embeds=rows, use_cache=False, **more).logits
-        return logits[:, -count:]
+        return logits[:, -keep:]
 
     @torch.no_grad()
     def generate(
@@ -451,6 +456,74 @@ class TextDecoder(nn.Module):
             ids = ids[:, 1:]
         ends = torch.isin(ids, torch.tensor(self.ends, device=ids.device))
         return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
+
+    # -- what `signcl export` writes -----------------------------------------------------------------------------------
+
+    def exported_states(self, steps: Tensor, step_lengths: Tensor, prompt: str) -> dict[str, Tensor]:
+        """What a sentence depends on: states of an encoder, or the input rows of a causal model, padded on the right.
+
+        Args:
+            steps: [B, S, width]
+            step_lengths: [B]
+            prompt: of all clips.
+
+        Returns:
+            `steps` [B, P, width], zero at padding, and `step_lengths` [B].
+        """
+        before, after = (self._row(ids, steps) for ids in self._around(prompt))
+        rows, lengths = steps.to(self.lm.get_input_embeddings().weight.dtype), step_lengths
+        if before is not None:
+            rows, lengths = torch.cat([before, rows], dim=1), lengths + before.shape[1]
+        if after is not None:
+            rows, lengths = one_by_one(rows, lengths, after), lengths + after.shape[1]
+        mask = frame_mask(lengths, rows.shape[1])
+        if self.encodes:
+            rows = self.lm.get_encoder()(inputs_embeds=rows, attention_mask=mask.long()).last_hidden_state
+        return {"steps": rows * mask[:, :, None], "step_lengths": lengths}
+
+    def _row(self, ids: list[int], steps: Tensor) -> Tensor | None:
+        """The same words for each clip. [B, words, width]"""
+        if not ids:
+            return None
+        row = self.embed(torch.tensor([ids], device=steps.device))
+        return row.expand(steps.shape[0], -1, -1)
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Log-probabilities of the next token, as in transformers' greedy search without a cache.
+
+        Args:
+            tokens: read so far; the first is the start token. A causal model has its start in `steps`, and does not
+                read the first token. [B, U]
+            steps, step_lengths: from `exported_states`.
+
+        Returns:
+            [B, V]
+        """
+        mask = frame_mask(step_lengths, steps.shape[1])
+        if self.encodes:
+            from transformers.modeling_outputs import BaseModelOutput
+
+            if self.pad_id >= self.rows:
+                tokens = tokens.masked_fill(tokens == self.pad_id, self.end_id)
+            states = BaseModelOutput(last_hidden_state=steps)
+            found = self.lm(
+                encoder_outputs=states, attention_mask=mask.long(), decoder_input_ids=tokens, use_cache=False
+            )
+            return found.logits[:, -1].float().log_softmax(dim=1)  # type: ignore[no-any-return]
+        # as in `inputs`: padding on the left, so that every sentence begins in the same column
+        size = steps.shape[1]
+        order = torch.arange(size, device=steps.device)[None, :] + step_lengths[:, None]
+        order = torch.where(order < size, order, order - size)
+        rows = steps.gather(1, order[:, :, None].expand(-1, -1, steps.shape[2]))
+        return self._next_word(tokens, rows, mask.gather(1, order))
+
+    def _next_word(self, tokens: Tensor, embeds: Tensor, mask: Tensor | None) -> Tensor:
+        """Log-probabilities of a causal model after its input rows and all tokens but the first. [B, V]"""
+        words = tokens[:, 1:]
+        if self.pad_id >= self.rows:
+            words = words.masked_fill(words == self.pad_id, self.end_id)
+        embedded = self.lm.get_input_embeddings()(words) * self._scale  # search reads padding as any other word
+        return self._continued(embedded, embeds, mask, 1)[:, -1].float().log_softmax(dim=1)
 
     def _check_length(self, tokens: int) -> None:
         if tokens > self.max_positions:
