@@ -5,23 +5,26 @@ All of it is computed from `runs.csv` and `predictions.tsv.gz`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from paper.pooled import fit_model, holm
+from paper.pooled import Contrast, fit_model, holm
 from paper.raw_results import Answers, Key, Rows
 from paper.statistics import mean_and_spread
 from signcl.metrics.bootstrap import resampled_score
 
-__all__ = ["CHALLENGES", "PRIMARY", "SECONDARY", "SHOWN", "analyse", "pushed_nothing"]
+__all__ = ["CHALLENGES", "EXPLORED", "PRIMARY", "SECONDARY", "SHOWN", "analyse", "pushed_nothing"]
 
 PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
 """The primary contrasts of the core, in each start; Holm corrects for all of them together."""
 CHALLENGES = tuple(("slow + invariance + SIGReg", other) for other in ("none", "both", "slow + SIGReg"))
 """The primary contrasts of the challengers' block."""
+EXPLORED = (("both", "push"),)
+"""Contrasts that were chosen after the results were known."""
+COLLAPSED = "pull"
+"""The arm whose features collapse; `explored` repeats the slopes without it."""
 SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
 RESAMPLES = 1000
 SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
@@ -60,21 +63,35 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     }
     drawn = _resampled(answers, references)
     for metric, _ in SHOWN:
-        model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
-        made = []
-        for start, a, b in (*primary, *rest):
-            weights = {f"{start}|{a}": 1.0, f"{start}|{b}": -1.0}
-            sentences = _sentence_variance(drawn, start, a, b) if metric == "bleu4" else 0.0
-            made.append(model.contrast(f"{start}: {a} − {b}", weights, sentences))
+        made = _contrasts(metric, arms, (*primary, *rest), drawn)
         found[metric] = [*holm(made[: len(primary)]), *made[len(primary) :]]
-        found[f"{metric}_rest"] = math.sqrt(model.variance) if model.freedom > 0 else math.nan
     found["primary"] = len(primary)
     found["arms"] = {
         arm: {metric: mean_and_spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
         for arm, runs in arms.items()
     }
     found["mediation"] = _mediation(rows)
+    found["explored"] = {
+        "slopes": _mediation({key: row for key, row in rows.items() if key[1] != COLLAPSED}),
+        **{metric: _contrasts(metric, arms, among(EXPLORED), drawn) for metric, _ in SHOWN},
+    }
     return found
+
+
+def _contrasts(
+    metric: str,
+    arms: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]],
+    pairs: Sequence[tuple[str, str, str]],
+    drawn: Mapping[Key, np.ndarray],
+) -> list[Contrast]:
+    """Contrasts (start, arm, arm) of a score from one model over all runs; BLEU-4 with the variance over sentences."""
+    model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
+    made = []
+    for start, a, b in pairs:
+        weights = {f"{start}|{a}": 1.0, f"{start}|{b}": -1.0}
+        sentences = _sentence_variance(drawn, start, a, b) if metric == "bleu4" else 0.0
+        made.append(model.contrast(f"{start}: {a} − {b}", weights, sentences))
+    return made
 
 
 def pushed_nothing(row: Mapping[str, Any]) -> bool:

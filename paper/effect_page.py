@@ -133,7 +133,20 @@ def _block(name: str, found: dict[str, Any]) -> str:
                 "",
             ]
     lines += ["### Scores", "", *_scores(name, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
-    return "\n".join([*lines, "### What goes with BLEU-4 over all runs", "", *_slopes(found), ""])
+    lines += ["### What goes with BLEU-4 over all runs", "", *_slopes(found["mediation"]), ""]
+    return "\n".join([*lines, *(_explored(found["explored"]) if name == "core" else [])])
+
+
+def _explored(found: Mapping[str, Any]) -> list[str]:
+    lines = ["### Explored after the results were known", ""]
+    lines += [
+        "No verdict: these comparisons were chosen after the tables above were seen. SignCL against its push alone:"
+    ]
+    lines += ["", "| contrast | BLEU-4 | SDR | mAP |", "|---|---|---|---|"]
+    for b, s, m in zip(found["bleu4"], found["sdr"], found["map"], strict=True):
+        lines.append(f"| {b.name} | {b} | {s} | {m} |")
+    lines += ["", "The slopes again, without the runs of `pull`, whose features collapse:", ""]
+    return [*lines, *_slopes(found["slopes"])[2:], ""]
 
 
 def _in_order(arms: Mapping[tuple[str, str], T]) -> list[tuple[tuple[str, str], T]]:
@@ -187,15 +200,19 @@ def _contrasts(found: Mapping[str, Any], *, whole: bool) -> list[str]:
     lines += ["| contrast | BLEU-4 | p | p, Holm | verdict | detectable | SDR | mAP |", "|---" * 8 + "|"]
     for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
         primary = place < found["primary"]
-        corrected, said = (f"**{b.p_holm:.3f}**", verdict(b) if whole else "–") if primary else ("–", "–")
-        lines.append(f"| {b.name} | {b} | {b.p_value:.3f} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
+        corrected, said = (f"**{_p(b.p_holm)}**", verdict(b) if whole else "–") if primary else ("–", "–")
+        lines.append(f"| {b.name} | {b} | {_p(b.p_value)} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
     return lines
 
 
-def _slopes(found: Mapping[str, Any]) -> list[str]:
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _slopes(made: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["Linear regression of BLEU-4 on SDR and on mAP, with an intercept for each start:", ""]
     lines += ["| predictors | slope of | change in BLEU-4 per point |", "|---|---|---|"]
-    for row in found["mediation"]:
+    for row in made:
         interval = f"{row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         lines.append(f"| {row['model']} | {row['slope of']} | {interval} |")
     return lines

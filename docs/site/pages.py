@@ -49,6 +49,7 @@ ALWAYS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "paper/README.md",
+    "paper/density_effect.md",
     "paper/pilots.md",
     "paper/preregistered.md",
     "benchmarks/RESULTS.md",
