@@ -126,7 +126,11 @@ def test_verdicts_wait_for_every_run(tmp_path):
     write_rows(tmp_path / "density_effect", *made_up(seeds=8))
     assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
     lines = (tmp_path / "density_effect/README.md").read_text().splitlines()
-    said = {line.split("|")[1].strip(): line.split("|")[5].strip() for line in lines if " − " in line}
+    said = {
+        line.split("|")[1].strip(): line.split("|")[5].strip()
+        for line in lines
+        if " − " in line and line.count("|") == 9
+    }
     assert len(said) == 14
     assert said["random: slow + SIGReg − none"] == "not seen"
     assert said["random: push − none"] == "–"
@@ -135,6 +139,8 @@ def test_verdicts_wait_for_every_run(tmp_path):
     assert len(answers) == 4
     claims = json.loads((tmp_path / "density_effect/density_effect.json").read_text())["claims"]
     assert len(claims) == 8
+    explored = lines[lines.index("### Explored after the results were known") :]
+    assert sum("both − push" in line for line in explored) == 2
     assert claims[0]["text"] == "SignCL raises BLEU-4, from random weights"
     assert claims[0]["verdict"] == said["random: both − none"]
 
