@@ -77,12 +77,12 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
             continue
         told = {key: answers[key] for key in block if key in answers}
         found = analyse(block, told, references)
-        parts.append(_block(name, found))
+        where = f"results/{results.name}" if page.parent != results else "."
+        picture = f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)"
+        parts.append(_block(name, found, picture))
         _write_contrasts(results / f"contrasts-{name}.csv", found)
         _table(name, found, block, title).write(results)
         _picture(results / f"gains-{name}.png", {key: row for key, row in block.items() if not pushed_nothing(row)})
-        where = f"results/{results.name}" if page.parent != results else "."
-        parts.append(f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)\n")
     write_text(page, "\n".join(parts))
 
 
@@ -120,7 +120,7 @@ def _head(title: str, rows: Rows) -> str:
     )
 
 
-def _block(name: str, found: dict[str, Any]) -> str:
+def _block(name: str, found: dict[str, Any], picture: str) -> str:
     whole = _complete(name, found)
     lines = [f"## {'The core' if name == 'core' else 'The challengers, with fresh seeds'}", ""]
     if whole:
@@ -132,6 +132,7 @@ def _block(name: str, found: dict[str, Any]) -> str:
                 f"{f'the winner is {won}' if won else 'no loss is a winner'}.",
                 "",
             ]
+    lines += [picture, "", "A small mark is a run, a large one the mean of an arm in one start.", ""]
     lines += ["### Scores", "", *_scores(name, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
     lines += ["### What goes with BLEU-4 over all runs", "", *_slopes(found["mediation"]), ""]
     return "\n".join([*lines, *(_explored(found["explored"]) if name == "core" else [])])

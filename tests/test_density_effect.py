@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
+from paper_tiny import ROOT
 
 from paper import density_effect
 from paper.effect_analysis import analyse
@@ -397,3 +397,18 @@ def test_the_preset_for_a_gpu_draws_no_clip_without_one(tmp_path, capsys):
     )
     assert said.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_committed_page_is_what_the_command_writes(tmp_path):
+    committed = ROOT / "paper/results/density_effect"
+    (tmp_path / "density_effect").mkdir()
+    for name in ("runs.csv", "predictions.tsv.gz"):
+        shutil.copy(committed / name, tmp_path / "density_effect" / name)
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+    for path in sorted(committed.iterdir()):
+        if path.suffix != ".png":  # its bytes depend on the version of the drawing library
+            assert (tmp_path / "density_effect" / path.name).read_bytes() == path.read_bytes(), path.name
+    page = (tmp_path / "density_effect/README.md").read_text()
+    wanted = (ROOT / "paper/density_effect.md").read_text()
+    assert page.replace("(./gains-core.png)", "(results/density_effect/gains-core.png)") == wanted
