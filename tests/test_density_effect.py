@@ -1,7 +1,9 @@
 """The preregistered experiment: its analysis by hand and against scipy, its raw numbers, its arms."""
 
 import argparse
+import contextlib
 import functools
+import io
 import json
 import math
 import shutil
@@ -182,10 +184,12 @@ def runs_by_push(tmp_path_factory):
         loss["signcl"] = {"frame_margin_floor": floor, "words_per_gloss": 0.1, "part": part}
         recipe = tiny_recipe(system_class("slt"), folder, {"loss": loss})
         train = replace(recipe.train, max_steps=2, batch_size=4)
-        run = fit(replace(recipe, out=str(folder / f"{floor}-{part}"), train=train), progress=False)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            run = fit(replace(recipe, out=str(folder / f"{floor}-{part}"), train=train), progress=False)
         scores = evaluate(run, "test", device="cpu", bootstrap=0, progress=False)
         result = Result(run, scores, None, run_folder.read_card(run))
-        made[floor, part] = rows_of(result, Place(folder, folder, ""), {"start": "random", "arm": part, "seed": 0})[0]
+        row = rows_of(result, Place(folder, folder, ""), {"start": "random", "arm": part, "seed": 0})[0]
+        made[floor, part] = row | {"said": said.getvalue()}
     return made
 
 
@@ -193,6 +197,9 @@ def test_a_run_counts_its_legal_negatives(runs_by_push):
     assert runs_by_push[2, "both"]["with_negative"] > 50
     assert runs_by_push[1000, "both"]["with_negative"] == 0
     assert runs_by_push[2, "pull"]["with_negative"] is None, "an arm without a push asks for none"
+    assert "frames had a negative" not in runs_by_push[2, "both"]["said"] + runs_by_push[2, "pull"]["said"]
+    assert "loss.weights.signcl: 0 of " in runs_by_push[1000, "both"]["said"]
+    assert "frames had a negative, so the loss pushed nothing apart" in runs_by_push[1000, "both"]["said"]
 
 
 def test_an_arm_without_a_legal_negative_is_named_and_in_no_average(tmp_path, runs_by_push):

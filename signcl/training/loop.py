@@ -617,9 +617,11 @@ class Loop:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")
         for term, counts in self.noted.items():
-            if counts.get("frames_with_negative") == 0:
+            frames, pushed = counts.get("frames", 0), counts.get("frames_with_negative")
+            if pushed is not None and 2 * pushed < frames:  # the pull without a push makes features equal
+                effect = "mostly pulled neighbours together" if pushed else "pushed nothing apart"
                 say(
-                    f"loss.weights.{term}: no frame of {counts['frames']} had a negative, so nothing was pushed apart; "
+                    f"loss.weights.{term}: {pushed} of {frames} frames had a negative, so the loss {effect}; "
                     f"lower loss.signcl.words_per_gloss or frame_margin_floor, or use longer clips"
                 )
         if cut := len(self.cut):
