@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 NUMBER = r"[+-]?\d+\.\d\d"
 SAID = re.compile(rf"{NUMBER} to {NUMBER}|{NUMBER} ± {NUMBER}")
 TEXTS = ("README.md", "docs/findings.md", "recipes/synthetic/best.yaml", "recipes/imu_numbers/best.yaml")
-NOT_OURS = {"21.97 ± 0.27", "22.35 ± 0.28", "10.41 ± 0.17", "11.22 ± 0.18"}
-"""Numbers of other people, quoted as such."""
+NOT_OURS = {"+0.91 to +1.49", "21.97 ± 0.27", "22.35 ± 0.28", "10.41 ± 0.17", "11.22 ± 0.18"}
+"""Numbers of other people, quoted as such; the first is the paper's range of gains."""
 
 
 def numbers(text: str) -> set[str]:
@@ -20,7 +20,8 @@ def numbers(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_interval_and_spread_is_of_a_table(name):
-    tables = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "paper" / "results").glob("*/*.md"))
+    written = [*(ROOT / "paper" / "results").glob("*/*.md"), ROOT / "paper" / "density_effect.md"]
+    tables = "\n".join(path.read_text(encoding="utf-8") for path in written)
     said = numbers((ROOT / name).read_text(encoding="utf-8")) - NOT_OURS
     assert said, "the pattern finds nothing: this test would always pass"
     assert sorted(said - numbers(tables)) == []
