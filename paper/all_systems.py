@@ -23,18 +23,13 @@ from paper.pictures import scatter_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import cell
-from paper.table2 import systems, without_signcl
+from paper.table2 import SYSTEMS, systems, without_signcl
 from signcl.training.run_folder import read_card
 
 __all__ = ["TITLES", "main", "planned", "table"]
 
-TITLES = {
-    "gfslt": "GFSLT",
-    "gfslt-vlp": "GFSLT-VLP",
+TITLES = {name: SYSTEMS[name] for name in ("gfslt", "gfslt-vlp", "nslt2018", "gaslt", "sign2gpt")} | {
     "nslt": "NSLT (transformer)",
-    "nslt2018": "NSLT (2018)",
-    "gaslt": "GASLT",
-    "sign2gpt": "Sign2GPT (PGP)",
     "spamo": "SpaMo",
     "uni-sign": "Uni-Sign",
     "joint-slt": "Joint-SLT, with glosses",

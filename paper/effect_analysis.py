@@ -65,7 +65,7 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     for metric, _ in SHOWN:
         made = _contrasts(metric, arms, (*primary, *rest), drawn)
         found[metric] = [*holm(made[: len(primary)]), *made[len(primary) :]]
-    found["primary"] = len(primary)
+    found["primary"] = primary
     found["arms"] = {
         arm: {metric: mean_and_spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
         for arm, runs in arms.items()

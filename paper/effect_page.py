@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from paper.effect_analysis import SHOWN, analyse, pushed_nothing
 from paper.output import Claim, Table
-from paper.pooled import Contrast
+from paper.pooled import Contrast, verdict
 from paper.raw_results import Rows, read_rows
 from signcl.data.files import atomic_write, write_text
 
-__all__ = ["PREREGISTERED", "RUNS", "verdict", "winners", "write_effect_page"]
+__all__ = ["ARMS", "PREREGISTERED", "RUNS", "winners", "write_effect_page"]
 
 T = TypeVar("T")
 PREREGISTERED = "5d601f7"
@@ -86,22 +86,14 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
     write_text(page, "\n".join(parts))
 
 
-def verdict(contrast: Contrast) -> str:
-    """The verdict of a primary contrast, in the words of the design."""
-    if contrast.p_holm >= 0.05:
-        return "not seen"
-    return "supported" if contrast.estimate > 0 else "contradicted"
-
-
 def winners(found: Mapping[str, Any], losses: Sequence[str] = ("both", "slow + SIGReg")) -> list[str]:
     """The losses that meet the design's rule: supported over none, with a higher mean mAP, in both starts."""
-    bleu = {c.name: c for c in found["bleu4"][: found["primary"]]}
-    retrieval = {c.name: c for c in found["map"]}
-    names = {loss: [f"{start}: {loss} − none" for start in STARTS] for loss in losses}
+    raised = {(start, *pair) for pair, start, contrast in _primary(found) if verdict(contrast) == "supported"}
+    retrieval = {c.name: c.estimate for c in found["map"]}
     return [
         loss
-        for loss, wanted in names.items()
-        if all(name in bleu and verdict(bleu[name]) == "supported" and retrieval[name].estimate > 0 for name in wanted)
+        for loss in losses
+        if all((start, loss, "none") in raised and retrieval[f"{start}: {loss} − none"] > 0 for start in STARTS)
     ]
 
 
@@ -134,7 +126,9 @@ def _block(name: str, found: dict[str, Any], picture: str) -> str:
             ]
     lines += [picture, "", "A small mark is a run, a large one the mean of an arm in one start.", ""]
     lines += ["### Scores", "", *_scores(name, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
-    lines += ["### What goes with BLEU-4 over all runs", "", *_slopes(found["mediation"]), ""]
+    lines += ["### What goes with BLEU-4 over all runs", ""]
+    lines += ["Linear regression of BLEU-4 on SDR and on mAP, with an intercept for each start:", ""]
+    lines += [*_slopes(found["mediation"]), ""]
     return "\n".join([*lines, *(_explored(found["explored"]) if name == "core" else [])])
 
 
@@ -147,7 +141,7 @@ def _explored(found: Mapping[str, Any]) -> list[str]:
     for b, s, m in zip(found["bleu4"], found["sdr"], found["map"], strict=True):
         lines.append(f"| {b.name} | {b} | {s} | {m} |")
     lines += ["", "The slopes again, without the runs of `pull`, whose features collapse:", ""]
-    return [*lines, *_slopes(found["slopes"])[2:], ""]
+    return [*lines, *_slopes(found["slopes"]), ""]
 
 
 def _in_order(arms: Mapping[tuple[str, str], T]) -> list[tuple[tuple[str, str], T]]:
@@ -158,7 +152,10 @@ def _answers(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "An answer is `supported` or `contradicted` if its p-value, corrected by Holm, is below 0.05. Each interval"
     ]
-    lines += ["is for its own row and is not corrected, so an interval without 0 can come with `not seen`.", ""]
+    lines += [
+        "is for its own row and is not corrected, so the answer can be `not seen` for an interval that excludes 0.",
+        "",
+    ]
     lines += ["| question | start | difference in BLEU-4 (95 % interval) | answer |", "|---|---|---|---|"]
     for pair, start, contrast in _primary(found):
         lines.append(f"| {QUESTIONS[pair][0]} | {STARTS[start]} | {contrast} | **{verdict(contrast)}** |")
@@ -167,11 +164,7 @@ def _answers(found: Mapping[str, Any]) -> list[str]:
 
 def _primary(found: Mapping[str, Any]) -> list[tuple[tuple[str, str], str, Contrast]]:
     """(arms, start, contrast) of each primary contrast, sorted by question."""
-    made = []
-    for contrast in found["bleu4"][: found["primary"]]:
-        start, _, pair = contrast.name.partition(": ")
-        one, _, other = pair.partition(" − ")
-        made.append(((one, other), start, contrast))
+    made = [((a, b), start, contrast) for (start, a, b), contrast in zip(found["primary"], found["bleu4"])]
     return sorted(made, key=lambda row: (list(QUESTIONS).index(row[0]), row[1]))
 
 
@@ -196,11 +189,11 @@ def _contrasts(found: Mapping[str, Any], *, whole: bool) -> list[str]:
     lines = [
         "One linear model over all runs: seeds are blocks, residuals are pooled, and the variance over sentences is"
     ]
-    lines += ["added for BLEU-4. Rows with a verdict are primary; Holm corrects their p-values together. The column"]
+    lines += ["added for BLEU-4. Rows with a value in `p, Holm` are primary and corrected together. The column"]
     lines += ["`detectable` is the smallest true difference in BLEU-4 that these runs find with a power of 80 %.", ""]
     lines += ["| contrast | BLEU-4 | p | p, Holm | verdict | detectable | SDR | mAP |", "|---" * 8 + "|"]
     for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
-        primary = place < found["primary"]
+        primary = place < len(found["primary"])
         corrected, said = (f"**{_p(b.p_holm)}**", verdict(b) if whole else "–") if primary else ("–", "–")
         lines.append(f"| {b.name} | {b} | {_p(b.p_value)} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
     return lines
@@ -211,8 +204,7 @@ def _p(value: float) -> str:
 
 
 def _slopes(made: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = ["Linear regression of BLEU-4 on SDR and on mAP, with an intercept for each start:", ""]
-    lines += ["| predictors | slope of | change in BLEU-4 per point |", "|---|---|---|"]
+    lines = ["| predictors | slope of | change in BLEU-4 per point |", "|---|---|---|"]
     for row in made:
         interval = f"{row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         lines.append(f"| {row['model']} | {row['slope of']} | {interval} |")

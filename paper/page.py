@@ -109,8 +109,8 @@ TOPICS = (
 )
 """Topics of the claims, in the order of the page."""
 ABOUT_SIGNCL = (
-    "These runs could hardly have shown a gain: the pairs that SignCL is about are rare in the clips, and there are "
-    "few seeds (the head of this page has the figures). A row that says *not seen* is no evidence against SignCL."
+    "These runs could hardly have shown a gain, because useful negative pairs are rare in the clips and seeds are few "
+    "(figures at the top of this page). A row with *not seen* is no evidence against SignCL."
 )
 PREREGISTERED = (
     "Eight seeds, a corpus that was accepted by its label statistics alone, and p-values corrected by Holm: "

@@ -32,7 +32,7 @@ from paper.statistics import cell, effect, verdict
 from paper.table8 import jobs
 from signcl.training.recipe import load_recipe, recipe_path
 
-__all__ = ["main", "planned", "systems", "table", "without_signcl"]
+__all__ = ["SYSTEMS", "main", "planned", "systems", "table", "without_signcl"]
 
 METRICS = ("rouge_l", "bleu1", "bleu2", "bleu3", "bleu4")
 SYSTEMS = {

@@ -17,7 +17,7 @@ from paper_tiny import ROOT
 
 from paper import density_effect
 from paper.effect_analysis import analyse
-from paper.effect_page import winners
+from paper.effect_page import ARMS, winners
 from paper.jobs import Place, Result
 from paper.pooled import fit_model, holm
 from paper.raw_results import read_rows, rows_of, write_rows
@@ -122,6 +122,10 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
     assert page.count("**") == 2 * 8, "eight primary contrasts"
     assert "48 of 96 runs, so no verdict yet" in page
     assert "supported" not in page
+
+
+def test_the_page_explains_every_arm():
+    assert set(ARMS) == {*density_effect.ARMS, *density_effect.CHALLENGERS}
 
 
 def test_verdicts_wait_for_every_run(tmp_path):
