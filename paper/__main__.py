@@ -22,7 +22,7 @@ from paper import density_effect
 from paper.check import SCRIPTS
 from paper.page import read_tables, write_page
 from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
-from paper.settings import CORPORA, JOBS, PRESETS, SEEDS, add_arguments, has_corpus, jobs_at_a_time
+from paper.settings import CORPORA, JOBS, PRESETS, SEEDS, add_arguments, add_only_missing, has_corpus, jobs_at_a_time
 from paper.store import Missing
 from signcl.cli.number_options import real
 
@@ -42,6 +42,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--spans", help="table of its spans, for density; {split} is replaced")
     parser.add_argument("--plan", action="store_true", help="print what is missing and how long it takes; run nothing")
     parser.add_argument("--from-results", action="store_true", help="run nothing; write all from committed numbers")
+    add_only_missing(parser)
     parser.add_argument("--page", action="store_true", help="write only the page, from existing tables; run nothing")
     parser.add_argument("--minutes", type=real(low=0, high=1e6), help="start no new script after this many minutes")
     parser.add_argument("--seeds", type=SEEDS, help="default: 3, or 5 on the number signs")
@@ -90,6 +91,7 @@ def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
     words += ["--seeds", str(options.seeds or step.seeds), "--out", str(options.out)]
     words += ["--jobs", str(options.jobs)] if options.jobs else []
     words += ["--preset", options.preset]
+    words += ["--only-missing"] if options.only_missing else []
     words += ["--device", options.device] if options.device else []
     words += ["--spans", options.spans] if options.spans else []
     root = options.data / step.data if step.data else options.root

@@ -20,7 +20,7 @@ from typing import Any
 from paper.effect_page import write_effect_page
 from paper.jobs import Fit, Place, folder_of, run_all
 from paper.raw_results import read_rows, references_of, rows_of, write_rows
-from paper.settings import JOBS, SEEDS, corpus_id, jobs_at_a_time, make_synthetic, usable_device
+from paper.settings import JOBS, SEEDS, add_only_missing, corpus_id, jobs_at_a_time, make_synthetic, usable_device
 from signcl.cli.number_options import real
 from signcl.data.corpora import load_samples
 from signcl.data.corpus_stats import split_stats
@@ -170,11 +170,19 @@ def train(options: argparse.Namespace, results: Path) -> None:
     wrong = [name for name, (_, _, holds) in accepted(place.root).items() if not holds]
     if wrong:
         raise SystemExit(f"the corpus at {place.root} does not meet the design's criteria: {', '.join(wrong)}")
-    run_all([encoder], where)
     first = 100 if options.challengers else 0
     rows, answers, references = read_rows(results)
     for seed in range(first, first + options.seeds):
         wanted = {key: job.seeded(seed) for key, job in planned(options).items()}
+        if options.only_missing:
+            wanted = {
+                (start, arm): job
+                for (start, arm), job in wanted.items()
+                if rows.get((start, arm, seed), {}).get("run") != folder_of(job, place).name
+            }
+        if not wanted:
+            continue
+        run_all([encoder], where)
         found = run_all(wanted.values(), place, until=until)
         for (start, arm), job in wanted.items():
             if job in found:
@@ -200,6 +208,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder for runs")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for numbers")
     parser.add_argument("--from-results", action="store_true", help="train nothing; write tables and page from numbers")
+    add_only_missing(parser)
     parser.add_argument("--stats", action="store_true", help="check the corpus against the criteria; train nothing")
     options = parser.parse_args(words)
     results = options.results / ("density_effect" if options.preset == "cpu" else f"density_effect-{options.preset}")

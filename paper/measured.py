@@ -12,11 +12,12 @@ import functools
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paper.jobs import Extract, Files, Fit, Place, Result, before, code_of, recipe_of, run_all
+from paper.jobs import Extract, Files, Fit, Place, Result, before, code_of, folder_of, recipe_of, run_all
 from paper.raw_results import rows_of
 from paper.store import DENSITY, FOUND, SCORES, Answers, Missing, Row, plain
 
@@ -55,6 +56,7 @@ def measured(name: str, result: Result, place: Place, make: Callable[[], Any], *
     Raises:
         Missing: with `--from-results`, a value that is not among the committed numbers.
     """
+    _make_here(result.folder.name, place)
     return _kept(name, result.key, result.folder.name, place, make, arguments)
 
 
@@ -66,6 +68,7 @@ def measured_of_start(name: str, job: Fit, place: Place, make: Callable[[], Any]
         return plain(make())
     if key not in store:
         raise Missing(f"the run {key} is not in {store.folder}")
+    _make_here(store.row(key)["run"], place)
     return _kept(name, key, store.row(key)["run"], place, make, arguments)
 
 
@@ -148,19 +151,61 @@ def _record(wanted: Sequence[Fit], place: Place) -> None:
     """Makes missing runs; stores all runs and the runs that they start from."""
     assert place.store is not None
     bare = dataclasses.replace(place, spans=None)  # density with the corpus's spans; that of `spans` is stored apart
-    run_all(wanted, bare)
-    every: dict[Fit, None] = {}
+    todo = [job for job in wanted if not (place.store.only_missing and committed(job, place))]
+    for job in every_run(job for job in wanted if job not in todo):
+        place.store.elsewhere[folder_of(job, place).name] = job, bare
+    if len(todo) < len(wanted):
+        print(f"{len(wanted) - len(todo)} of {len(wanted)} runs are in {place.store.folder} already", file=sys.stderr)
+    run_all(todo, bare)
+    for job, result in run_all(every_run(todo), bare).items():
+        place.store.record(*_row(job, result, place))
+
+
+def every_run(jobs: Iterable[Fit]) -> list[Fit]:
+    """Runs and all runs that they start from or whose features they read, dependencies first."""
+    found: dict[Fit, None] = {}
 
     def collect(job: Fit | Extract) -> None:
         for part in before(job):
             collect(part)
         if isinstance(job, Fit):
-            every[job] = None
+            found[job] = None
 
-    for job in wanted:
+    for job in jobs:
         collect(job)
-    for job, result in run_all(every, bare).items():
-        place.store.record(*_row(job, result, place))
+    return list(found)
+
+
+def committed(job: Fit, place: Place) -> bool:
+    """Whether the numbers of a run and of its dependencies were made elsewhere by the same recipe, corpus and code.
+
+    False if the run is on this machine. While the corpus is not drawn (`--plan`), its content is not compared.
+    """
+    store = place.store
+    if store is None or _is_here(folder_of(job, place)):
+        return False
+    for part in every_run([job]):
+        key = key_of(part, place)
+        if key not in store:
+            return False
+        row = store.row(key)
+        same = row["run"] == folder_of(part, place).name
+        if not (same if place.corpus_id else row["code"] == code_of(recipe_of(part, place))):
+            return False
+    return True
+
+
+def _is_here(folder: Path) -> bool:
+    return (folder / "result.json").is_file()
+
+
+def _make_here(run: str, place: Place) -> None:
+    """Makes the runs of a script on this machine, if a measurement needs `run` and only its numbers were committed."""
+    if place.store is None or run not in place.store.elsewhere or _is_here(place.out / run):
+        return
+    jobs = [job for job, where in place.store.elsewhere.values() if where.out == place.out]
+    print(f"a measurement needs the runs themselves, not only their numbers: {len(jobs)} runs", file=sys.stderr)
+    run_all(jobs, dataclasses.replace(place, spans=None))
 
 
 def _row(job: Fit, result: Result, place: Place) -> tuple[Row, Answers]:

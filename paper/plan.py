@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper.jobs import Extract, Fit, Place, missing
+from paper.measured import committed
 from paper.settings import core_seconds, encoder_job, has_corpus, i3d_job, place_of
+from paper.store import Store
 
 __all__ = ["STEPS", "Estimate", "Step", "estimate", "estimate_runs", "plans", "reason_not_to_run", "with_encoders"]
 
@@ -119,14 +121,20 @@ class Estimate:
 
 def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Estimate:
     """Estimates the missing runs of a script, without those in `counted`; adds the new ones to `counted`."""
-    return estimate_runs(runs_of(step, options), counted) if step.trains else Estimate(0, 0.0, 0)
+    if not step.trains:
+        return Estimate(0, 0.0, 0)
+    if options.only_missing:
+        options.store = Store(options.results / options.corpus, only_missing=True)
+    return estimate_runs(runs_of(step, options), counted)
 
 
 def estimate_runs(wanted: dict[Place, list[Fit]], counted: set[Path]) -> Estimate:
     """Estimates missing runs, given by place; see `estimate`."""
     total, runs, unknown = 0.0, 0, 0
     for place, jobs in wanted.items():
-        for folder, job in missing(jobs, place).items():
+        only_missing = place.store is not None and place.store.only_missing
+        todo = [job for job in jobs if not (only_missing and committed(job, place))]
+        for folder, job in missing(todo, place).items():
             if folder in counted:
                 continue
             counted.add(folder)

@@ -18,7 +18,7 @@ from paper.store import Missing, Store
 __all__ = ["Rows", "command_of", "dry_run", "end", "name_of_part", "run_script"]
 
 SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results", "check", "plan"}
-SHARED |= {"from_results", "store"}
+SHARED |= {"from_results", "only_missing", "store"}
 """Options of all scripts. A table's command repeats those that change numbers; the others set paths and speed."""
 
 
@@ -88,7 +88,7 @@ def run_script(
         )
     folder = options.results / options.corpus
     try:
-        options.store = Store(folder, reading=options.from_results)
+        options.store = Store(folder, reading=options.from_results, only_missing=options.only_missing)
         try:
             made = table(options, place_of(options))
         finally:

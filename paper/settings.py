@@ -302,6 +302,13 @@ def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tu
     parser.add_argument("--results", type=Path, default=Path("paper/results"), help="folder for tables")
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe overrides for every run")
     parser.add_argument("--from-results", action="store_true", help="train nothing; use the numbers in --results")
+    add_only_missing(parser)
+
+
+def add_only_missing(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that continues on another machine from committed numbers."""
+    about = "do not repeat runs whose numbers are in --results, made by the same recipe, corpus and code"
+    parser.add_argument("--only-missing", action="store_true", help=about)
 
 
 def jobs_at_a_time(jobs: int | None, device: str) -> int:

@@ -18,9 +18,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signcl.data.files import write_bytes, write_text
+
+if TYPE_CHECKING:
+    from paper.jobs import Fit, Place
 
 try:
     import fcntl
@@ -70,10 +73,13 @@ class Store:
     Args:
         folder: folder of the files, such as `paper/results/synthetic`.
         reading: train and measure nothing; numbers that are not in the files raise `Missing`.
+        only_missing: do not repeat runs whose numbers are in the files (`paper.measured.committed`).
     """
 
-    def __init__(self, folder: Path, *, reading: bool = False) -> None:
-        self.folder, self.reading = folder, reading
+    def __init__(self, folder: Path, *, reading: bool = False, only_missing: bool = False) -> None:
+        self.folder, self.reading, self.only_missing = folder, reading, only_missing
+        self.elsewhere: dict[str, tuple[Fit, Place]] = {}
+        """Run folder name -> a run whose numbers were taken from the files and whose folder is not on this machine."""
         self._all = _read(folder)
         self._own = _Numbers()
         self._used: dict[str, None] = {}

@@ -282,6 +282,35 @@ def test_a_corpus_that_is_not_accepted_is_not_trained_on(tmp_path, monkeypatch, 
     assert not (tmp_path / "results").exists()
 
 
+def test_finished_runs_of_another_machine_can_be_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(density_effect, "make_synthetic", lambda *_, **__: None)
+    monkeypatch.setattr(density_effect, "accepted", lambda _: {})
+    monkeypatch.setattr(density_effect, "write_effect_page", lambda *_: None)
+    made: list[str] = []
+    monkeypatch.setattr(density_effect, "run_all", lambda jobs, where, **_: made.extend(map(str, jobs)) or {})
+    words = ["--challengers", "--seeds", "1", "--out", str(tmp_path), "--results", str(tmp_path / "results")]
+    density_effect.main([*words, "--jobs", "1", "--minutes", "0"])
+    encoder, *wanted = made
+    assert len(wanted) == 2 * 4
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=True)
+    place, _, _ = density_effect.places(options)
+    jobs = {key: job.seeded(100) for key, job in density_effect.planned(options).items()}
+    rows = {
+        (start, arm, 100): {"start": start, "arm": arm, "seed": 100, "run": density_effect.folder_of(job, place).name}
+        for (start, arm), job in jobs.items()
+    }
+    rows["signs", "none", 100]["run"] = "of another code"
+    density_effect.write_rows(tmp_path / "results" / "density_effect", rows, {}, {})
+    made.clear()
+    density_effect.main([*words, "--jobs", "1", "--minutes", "0", "--only-missing"])
+    assert made == [encoder, str(jobs["signs", "none"])]
+    made.clear()
+    rows["signs", "none", 100]["run"] = density_effect.folder_of(jobs["signs", "none"], place).name
+    density_effect.write_rows(tmp_path / "results" / "density_effect", rows, {}, {})
+    density_effect.main([*words, "--jobs", "1", "--only-missing"])
+    assert made == []
+
+
 def test_without_runs_it_says_what_to_do(tmp_path, capsys):
     assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 2
     assert "run `python -m paper.density_effect --minutes 60` first" in capsys.readouterr().err

@@ -1,16 +1,19 @@
 """The committed numbers of paper/: nothing is lost, and nothing of an older run is taken for the new one's."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
+from paper_tiny import TINY, place_of_features
 
 from paper import jobs
+from paper import measured as measured_module
 from paper.jobs import Extract, Fit, Place
-from paper.measured import key_of, measured, results
+from paper.measured import committed, key_of, measured, results
+from paper.plan import estimate_runs
 from paper.store import COLUMNS, Missing, Store, plain
 
 
@@ -123,3 +126,38 @@ def test_nothing_is_measured_where_all_comes_from_numbers(tmp_path):
     store.write()
     read = replace(place, store=Store(tmp_path, reading=True))
     assert measured("sdr", result, read, lambda: pytest.fail("it measures"), tap="steps") == 0.33333333
+
+
+def test_runs_of_another_machine_are_repeated_only_when_a_measurement_needs_them(tmp_path, capsys):
+    first = replace(place_of_features(tmp_path), corpus="c", store=Store(tmp_path / "numbers"))
+    made = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=3"))
+    (there,) = results({"arm": [made]}, first)["arm"]
+    first.store.write()
+    shutil.move(first.out, tmp_path / "runs of another machine")
+
+    def place_here(**changes) -> Place:
+        return replace(first, store=Store(tmp_path / "numbers", only_missing=True), **changes)
+
+    here = place_here()
+    (result,) = results({"arm": [made]}, here)["arm"]
+    assert not first.out.exists()
+    assert result.scores == there.scores
+    assert "1 of 1 runs are in" in capsys.readouterr().err
+    assert estimate_runs({here: [made]}, set()).runs == 0
+    assert estimate_runs({replace(here, store=None): [made]}, set()).runs == 1, "without the option, all is made"
+    changed = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=4"))
+    assert estimate_runs({here: [made, changed]}, set()).runs == 1
+    assert estimate_runs({place_here(corpus_id="drawn anew"): [made]}, set()).runs == 1
+    measured("files", result, here, lambda: len(list(result.folder.iterdir())))
+    assert (first.out / result.folder.name / "result.json").is_file(), "the measurement had the run itself"
+
+
+def test_a_plan_without_the_corpus_compares_the_code(tmp_path, monkeypatch):
+    place = replace(place_of_features(tmp_path), corpus="c", corpus_id="", store=Store(tmp_path, only_missing=True))
+    job = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=3"))
+    place.store.record(
+        row(key_of(job, place), "nslt-of-a-drawn-corpus", code=jobs.code_of(jobs.recipe_of(job, place))), {}
+    )
+    assert committed(job, place)
+    monkeypatch.setattr(measured_module, "code_of", lambda recipe: "another")
+    assert not committed(job, place)
