@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from pose_run import EXTRACTOR, make_pose_run, some_points
-from web_site import find_chromium
+from web_site import open_browser
 
 from signcl.cli import main
 from signcl.data.batch import Sample
@@ -42,7 +42,6 @@ from signcl.pages.uploads import Limits, Refused, kind_of, read_upload
 from signcl.training.runs import load_run
 
 CLIP = Path(__file__).parents[1] / "signcl/training/shipped/poses/samples/clip-1.npy"
-CHROMIUM = find_chromium()
 GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 HTTP = httpx.Client(trust_env=False, timeout=120)  # one for all: each makes a context of TLS anew
 OURS = json.dumps(BROWSER_EXTRACTOR.described())
@@ -351,12 +350,8 @@ SENT = """async () => {
 @contextlib.contextmanager
 def opened(address: str, locale: str = "en-US", **size: int):
     """The translate page; complaints of its scripts fail the test."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
     complaints: list[str] = []
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", *GL])
+    with open_browser(*GL) as browser:
         page = browser.new_context(locale=locale, viewport={"width": 1100, "height": 900} | size).new_page()
         page.set_default_timeout(600_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -367,7 +362,6 @@ def opened(address: str, locale: str = "en-US", **size: int):
         page.goto(f"{address}/translate")
         page.wait_for_function("() => document.getElementById('limits').textContent !== ''")
         yield page
-        browser.close()
     assert complaints == []
 
 

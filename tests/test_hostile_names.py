@@ -9,13 +9,12 @@ from urllib.parse import quote
 import pytest
 import test_report
 import uvicorn
-from web_site import find_chromium
+from web_site import open_browser
 
 from signcl.data.annotation.span_table import write_spans
 from signcl.data.batch import Span
 from signcl.pages.markup import Html, data, document, html, joined, page_policy, table, text, visible
 
-CHROMIUM = find_chromium()
 NAMES = [
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>",
@@ -134,11 +133,7 @@ def address(run, explorer):
 @pytest.fixture(scope="module")
 def page():
     """A page that notes every dialog, error and blocked script."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with open_browser() as browser:
         page = browser.new_page()
         page.set_default_timeout(60_000)
         page.heard = []
@@ -146,7 +141,6 @@ def page():
         page.on("pageerror", lambda error: page.heard.append(str(error)))
         page.on("console", lambda m: page.heard.append(m.text) if m.type in ("error", "warning") else None)
         yield page
-        browser.close()
 
 
 TEXT = """() => {

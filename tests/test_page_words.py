@@ -21,7 +21,7 @@ STATIC = Path(signcl.pages.__file__).parent / "static"
 
 
 def places(text: str) -> list[str]:
-    return sorted(re.findall(r"\{\w+[^}]*\}", text))
+    return sorted(re.findall(r"\{\w+(?!\w|\?)[^}]*\}", text))
 
 
 def test_every_language_has_the_same_keys_and_places():
@@ -65,6 +65,18 @@ def test_every_key_that_a_page_asks_for_is_there_and_no_other():
     together |= {"bar.", "subtitles.start", "subtitles.stop"}
     unused = {key for key in table if key not in asked and not key.startswith(tuple(together))}
     assert unused == set()
+
+
+def test_one_is_singular():
+    assert Words("en").plain("card.trained_for", epochs=1, steps="1", time="9 s") == "1 epoch, 1 step, 9 s"
+    assert (
+        str(Words("en")("card.trained_for", epochs=2, steps="1\u202f200", time="9 s"))
+        == "2 epochs, 1\u202f200 steps, 9 s"
+    )
+    assert Words("de").plain("card.trained_for", epochs=1, steps=0, time="9 s") == "1 Epoche, 0 Schritte, 9 s"
+    for language in LANGUAGES:
+        for key, text in words(language).items():
+            assert set(re.findall(r"\{(\w+)\?", text)) <= set(re.findall(r"\{(\w+)\}", text)), key
 
 
 def test_numbers_have_the_decimal_comma_of_the_language():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from web_site import Server, find_chromium
+from web_site import Server, open_browser
 
 from signcl.cli import main
 from signcl.data.annotation.choices import read_choices, read_decisions
@@ -19,8 +19,6 @@ from signcl.evaluation.comparison import compare
 from signcl.pages.compare_page import write_compare_page
 from signcl.pages.explorer import explore
 
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")
 WAIT = 60_000  # milliseconds; CI machines are busy
 
 
@@ -31,12 +29,9 @@ def place(made_site, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    with playwright.sync_playwright() as p:
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", *camera])
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with open_browser(*camera) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,13 @@ import fcntl
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fresh_process
+import pytest
 
 from signcl.cli import main
 
@@ -85,8 +89,20 @@ class Server:
         self.kill()
 
 
-def find_chromium() -> str | None:
-    """The path of an installed browser, or None. A headless shell comes first: it takes a third of the time."""
+@contextmanager
+def open_browser(*options: str) -> Iterator[Any]:
+    """Chromium with these command-line options. The test is skipped if there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    with playwright.sync_playwright() as p:
+        safe = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = p.chromium.launch(executable_path=find_chromium(), args=[*safe, *options])
+        yield browser
+        browser.close()
+
+
+def find_chromium() -> str:
+    """The path of an installed Chromium. A headless shell comes first: it takes a third of the time."""
     names = ("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser")
     names += ("google-chrome", "google-chrome-stable")
-    return next((found for name in names if (found := shutil.which(name))), None)
+    found = next((found for name in names if (found := shutil.which(name))), None)
+    return found or pytest.skip("no chromium or google-chrome on this machine")

@@ -75,7 +75,7 @@ def _translate(options: argparse.Namespace) -> int:
         raise ValueError("--alternatives: a search with one beam finds one sentence; give --beams 2 or more")
     why_not = why_no_confidence(model)
     if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
-        print(f"signcl: {why_not}", file=sys.stderr)
+        print(f"signcl: confidence unknown: {why_not}", file=sys.stderr)
     told = {"why_no_confidence": why_not} if why_not else {}
     how = {"beams": options.beams, "fps": options.fps, "damaged": options.damaged}
     failed: dict[str, str] = {}

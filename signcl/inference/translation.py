@@ -233,7 +233,7 @@ def why_no_confidence(model: Model) -> str:
     """Why translations of a model have no confidence, and how to calibrate it; empty if they have."""
     if model.judge is None:
         learn = f"signcl evaluate {model.run.folder} --split dev"
-        return f"no confidence and no out-of-domain warning: `{learn}` calibrates both"
+        return f"run `{learn}` to calibrate confidence and out-of-domain warnings"
     return model.judge.why_not
 
 

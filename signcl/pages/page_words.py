@@ -2,6 +2,7 @@
 
 `Words` is what a page written in Python says: `say("card.recipe", run="signcl")`. Served pages give their table to
 `static/words.js`, which has the same `say`. Texts are plain: HTML comes in only as a value of a placeholder.
+`{epochs} {epochs?epoch|epochs}` is "1 epoch" and "2 epochs".
 
 Messages of the library, such as why a clip cannot be read, are always in English, like those of the command line.
 """
@@ -9,6 +10,7 @@ Messages of the library, such as why a clip cannot be read, are always in Englis
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +45,11 @@ def spoken(accepted: str) -> str:
     return best
 
 
+def _numbered(template: str, values: Mapping[str, object]) -> str:
+    """The template with the singular or plural of each `{name?one|many}`."""
+    return re.sub(r"\{(\w+)\?(.*?)\|(.*?)\}", lambda m: m[2] if str(values[m[1]]) == "1" else m[3], template)
+
+
 class _Comma(float):
     """A number that a format such as `.2f` writes with a decimal comma."""
 
@@ -62,11 +69,11 @@ class Words:
 
     def __call__(self, key: str, /, **values: object) -> Html:
         """A text as HTML; values are escaped unless they are HTML, and floats are written as in the language."""
-        return html(Html.escape(words(self.language)[key]), **self._local(values))
+        return html(Html.escape(_numbered(words(self.language)[key], values)), **self._local(values))
 
     def plain(self, key: str, /, **values: object) -> str:
         """A text without markup, for titles and for data of scripts."""
-        return words(self.language)[key].format(**self._local(values))
+        return _numbered(words(self.language)[key], values).format(**self._local(values))
 
     def defined(self, key: str, english: str, values: Mapping[str, object]) -> str:
         """A text whose English template stands where it is defined, since the command line prints it too."""

@@ -4,7 +4,8 @@ globalThis.say = (() => {
   const table = JSON.parse(document.getElementById("words-data").textContent);
   return (key, values = {}) => {
     if (!(key in table)) throw new Error(`no words for ${key}`);
-    return table[key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+    const numbered = table[key].replace(/\{(\w+)\?(.*?)\|(.*?)\}/g, (_, name, one, many) => (String(values[name]) === "1" ? one : many));
+    return numbered.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
   };
 })();
 // A number in the format of the reader's language.
