@@ -16,15 +16,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paper.jobs import Files, Fit, Place, Result, arms, folder_of
-from paper.measured import measured_of_start, results
+from paper.jobs import Files, Fit, Place, Result, arms
+from paper.measured import results, stored_row
 from paper.output import Table
 from paper.pictures import scatter_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import cell
 from paper.table2 import SYSTEMS, systems, without_signcl
-from signcl.training.run_folder import read_card
 
 __all__ = ["TITLES", "main", "planned", "table"]
 
@@ -92,14 +91,8 @@ def _mean(metric: str, runs: Sequence[Result]) -> float:
 
 def _seconds(run: Result, job: Fit, place: Place) -> float:
     """Seconds of a run and of its pretraining."""
-    start, own = job.start, float(run.card["seconds"])
-    if start is None:
-        return own
-
-    def make() -> float:
-        return float(read_card(folder_of(start, place))["seconds"])
-
-    return own + float(measured_of_start("training seconds", job, place, make))
+    own = float(run.card["seconds"])
+    return own if job.start is None else own + float(stored_row(job.start, place)["seconds"])
 
 
 def _picture(path: Path, found: Mapping[str, Sequence[Result]], spent: Mapping[str, Sequence[float]]) -> None:

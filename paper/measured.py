@@ -21,7 +21,16 @@ from paper.jobs import Extract, Files, Fit, Place, Result, before, code_of, fold
 from paper.raw_results import rows_of
 from paper.store import DENSITY, FOUND, SCORES, Answers, Missing, Row, plain
 
-__all__ = ["Missing", "key_of", "measured", "measured_of_corpus", "measured_of_start", "results", "seconds"]
+__all__ = [
+    "Missing",
+    "key_of",
+    "measured",
+    "measured_of_corpus",
+    "measured_of_start",
+    "results",
+    "seconds",
+    "stored_row",
+]
 
 
 def results(arms_of: Mapping[str, Sequence[Fit]], place: Place) -> dict[str, list[Result]]:
@@ -63,13 +72,21 @@ def measured(name: str, result: Result, place: Place, make: Callable[[], Any], *
 def measured_of_start(name: str, job: Fit, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
     """A measurement on the run that `job` starts from; `results` has trained it together with `job`."""
     assert job.start is not None
-    store, key = place.store, key_of(job.start, place) if place.store else ""
-    if store is None:
+    if place.store is None:
         return plain(make())
-    if key not in store:
-        raise Missing(f"the run {key} is not in {store.folder}")
-    _make_here(store.row(key)["run"], place)
-    return _kept(name, key, store.row(key)["run"], place, make, arguments)
+    row = stored_row(job.start, place)
+    _make_here(row["run"], place)
+    return _kept(name, row["job"], row["run"], place, make, arguments)
+
+
+def stored_row(job: Fit, place: Place) -> Row:
+    """The stored row of a run.
+
+    Raises:
+        Missing: no such run.
+    """
+    assert place.store is not None
+    return place.store.row(key_of(job, place))
 
 
 def measured_of_corpus(name: str, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:

@@ -445,15 +445,14 @@ def test_noise_is_an_analysis_of_variance_with_blocks():
 
 
 @pytest.mark.parametrize("corpus", ["imu_numbers", "synthetic"])
-def test_every_system_that_translates_is_in_one_table(tmp_path, monkeypatch, place, corpus):
+def test_every_system_that_translates_is_in_one_table(tmp_path, place, corpus):
     options = options_of(tmp_path, corpus, "--seeds", "2")
     runs = all_systems.planned(options, place)
     systems = {jobs.recipe_of(run, place).model.name for run in runs.values()}
     answers = {name for name in SYSTEMS if system_class(name).answers == "sentences"}
     assert systems >= answers, "a new system gets a row"
     assert all("signcl" not in jobs.recipe_of(run, place).loss.weights for run in runs.values())
-    monkeypatch.setattr(all_systems, "folder_of", None)  # numbers only
-    made = all_systems.table(options, made_up(options, runs.values(), measured=("training seconds", {}, 3.0)))
+    made = all_systems.table(options, made_up(options, runs.values()))
     assert sorted(row[0] for row in made.rows) == sorted(all_systems.TITLES[name] for name in runs)
     scores = [float(row[3].split()[0]) for row in made.rows]
     assert scores == sorted(scores, reverse=True)
