@@ -21,7 +21,7 @@ from paper.measured import results, stored_row
 from paper.output import Table
 from paper.pictures import scatter_picture
 from paper.script import command_of, run_script
-from paper.settings import CORPORA, describe
+from paper.settings import CORPORA, PRESETS, describe, make_synthetic
 from paper.statistics import cell
 from paper.table2 import SYSTEMS, systems, without_signcl
 
@@ -57,6 +57,8 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Trains missing runs and builds the table."""
+    if options.corpus == "synthetic" and options.root is None and not place.reading:
+        make_synthetic(place.root, poses=True, **PRESETS[options.preset].corpus)
     jobs = arms(planned(options, place), options.seeds)
     found = results(jobs, place)
     spent = {name: [_seconds(run, job, place) for run, job in zip(found[name], jobs[name])] for name in found}

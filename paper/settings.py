@@ -428,11 +428,12 @@ def default_of(options: argparse.Namespace, knob: str) -> Any:
     return PRESETS[options.preset].corpus.get(knob, getattr(SyntheticSettings(), knob))
 
 
-def make_synthetic(root: Path, **settings: Any) -> None:
-    """Generates a synthetic corpus if it is missing; equal settings give equal clips on every machine."""
+def make_synthetic(root: Path, *, poses: bool = False, **settings: Any) -> None:
+    """Generates a synthetic corpus, and its key points if `poses`, unless it exists; equal settings give equal clips on
+    every machine."""
     from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
-    make_corpus(root, SyntheticSettings(**settings))
+    make_corpus(root, SyntheticSettings(**settings), poses=poses)
 
 
 def corpus_id(root: Path, licensed: str = "") -> str:

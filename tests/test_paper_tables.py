@@ -1,6 +1,7 @@
 """paper/: tables and figures, made from tiny runs on tiny corpora."""
 
 import argparse
+import dataclasses
 import sys
 
 import numpy as np
@@ -442,6 +443,18 @@ def test_noise_is_an_analysis_of_variance_with_blocks():
     assert np.mean([n.spread for n in many]) == pytest.approx(np.mean([n.expected for n in many]), rel=0.1)
     assert statistics.noise([[1.0], [2.0]]).verdict == "not seen"  # one seed says nothing
     assert statistics.noise([[1.0, 1.0], [1.0, 1.0]]).p_value == 1.0
+
+
+def test_the_key_points_that_a_system_of_the_table_reads_are_drawn(tmp_path, monkeypatch, place):
+    options = options_of(tmp_path, "synthetic")
+    small = dataclasses.replace(settings.PRESETS["cpu"], corpus={"clips": 40, "size": 32, "signs": 16})
+    monkeypatch.setitem(settings.PRESETS, "cpu", small)
+    place = dataclasses.replace(place, root=tmp_path / "corpus")
+    monkeypatch.setattr(all_systems, "results", lambda *_: (_ for _ in ()).throw(RuntimeError("it would train now")))
+    with pytest.raises(RuntimeError, match="it would train now"):
+        all_systems.table(options, place)
+    read = {job.features for job in all_systems.planned(options, place).values() if job.features}
+    assert [features.missing(place.root) for features in read] == [[]]
 
 
 @pytest.mark.parametrize("corpus", ["imu_numbers", "synthetic"])
