@@ -447,7 +447,7 @@ def test_noise_is_an_analysis_of_variance_with_blocks():
 
 def test_the_key_points_that_a_system_of_the_table_reads_are_drawn(tmp_path, monkeypatch, place):
     options = options_of(tmp_path, "synthetic")
-    small = dataclasses.replace(settings.PRESETS["cpu"], corpus={"clips": 40, "size": 32, "signs": 16})
+    small = dataclasses.replace(settings.PRESETS["cpu"], corpus={"clips": 40, "size": 48, "signs": 16})
     monkeypatch.setitem(settings.PRESETS, "cpu", small)
     place = dataclasses.replace(place, root=tmp_path / "corpus")
     monkeypatch.setattr(all_systems, "results", lambda *_: (_ for _ in ()).throw(RuntimeError("it would train now")))
