@@ -104,6 +104,16 @@ def test_registers_and_class_token_are_no_patches(vision):
         open_vision(str(vision("siglip")), VisionReading(pool="cls"))
 
 
+def test_every_frame_of_a_long_clip_has_its_row(vision, tmp_path):
+    for number in range(305):
+        (tmp_path / "corpus" / "long").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number % 256, 0, 0)).save(tmp_path / "corpus" / "long" / f"{number:03}.png")
+    (tmp_path / "corpus" / "dev.tsv").write_text("name\tpath\ttext\nlong\tlong\thallo\n")
+    root = ["--corpus", "folder", "--root", str(tmp_path / "corpus"), "--split", "dev", "--device", "cpu"]
+    assert main(["extract", "--encoder", str(vision("vit")), *root, "-o", str(tmp_path / "store")]) == 0
+    assert FeatureStore(tmp_path / "store").lengths == {"long": 305}
+
+
 def test_stores_of_two_encoders_stand_side_by_side(vision, pictures, tmp_path, capsys):
     root = ["--corpus", "folder", "--root", str(pictures), "--split", "dev", "--device", "cpu", "--batch-size", "2"]
     assert main(["extract", "--encoder", str(vision("clip")), *root, "-o", str(tmp_path / "clip")]) == 0

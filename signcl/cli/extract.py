@@ -10,6 +10,7 @@ from typing import Any
 
 from signcl.cli.common import add_json, add_run, add_verb
 from signcl.cli.number_options import whole
+from signcl.data.pose_layouts import CROPPED_PARTS
 
 __all__ = ["add"]
 
@@ -64,6 +65,17 @@ def add(verbs: Any, words: list[str]) -> None:
         default="auto",
         help="vector to keep for each frame: the class token, or the mean over the patches",
     )
+    command.add_argument(
+        "--crops",
+        nargs="+",
+        choices=CROPPED_PARTS,
+        default=[],
+        metavar="PART",
+        help=f"read only these parts of each frame, cut out by --poses: {', '.join(CROPPED_PARTS)}",
+    )
+    command.add_argument(
+        "--poses", default="", metavar="SOURCE", help="with --crops: folder or file of key points; {split} is replaced"
+    )
     command.add_argument("--chunk", type=whole(low=1, high=100_000), default=64, help="frames to compute at a time")
     command.add_argument("--half", action="store_true", help="run the encoder in bfloat16")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -105,6 +117,8 @@ def _extract(options: argparse.Namespace) -> int:
         chunk=options.chunk,
         half=options.half,
     )
+    if len({*options.crops}) < len(options.crops):
+        raise ValueError(f"--crops: names a part twice: {' '.join(options.crops)}")
     if not options.encoder and (reading != VisionReading() or options.corpus):
         raise ValueError("--corpus, --window, --stride, --scales, --pool, --chunk and --half need --encoder")
     found = extract(
@@ -123,6 +137,8 @@ def _extract(options: argparse.Namespace) -> int:
         encoder=options.encoder,
         corpus=options.corpus,
         reading=reading,
+        crops=options.crops,
+        poses=options.poses,
     )
     print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if options.json else found)
     if found.broken:

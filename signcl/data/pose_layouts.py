@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "CROPPED_PARTS",
     "LAYOUTS",
     "POINT_ORDERS",
     "PointOrder",
@@ -55,6 +56,10 @@ BODY33 = (
     *(f"{side}_{joint}" for joint in ("HIP", "KNEE", "ANKLE", "HEEL", "FOOT_INDEX") for side in ("LEFT", "RIGHT")),
 )
 """MediaPipe's names of its 33 body points, in their order."""
+
+
+CROPPED_PARTS = ("left_hand", "right_hand", "face")
+"""Parts of which pictures can be cut out of frames."""
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,35 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, Sample
-from signcl.data.features import FeatureStore, finished_store, stored_names, unfinished_meta, write_store
+from signcl.data.features import (
+    FeatureStore,
+    finished_store,
+    look_at_features,
+    stored_names,
+    unfinished_meta,
+    with_features,
+    write_store,
+)
 from signcl.data.loading import count_frames, feature_dim, first_frame, thin
+from signcl.data.pose_crops import only_parts, part_squares
 from signcl.data.pose_estimation import PoseKind
-from signcl.data.progress import say
+from signcl.data.poses import PoseClip
+from signcl.data.progress import say, track
 from signcl.inference.clips import batches_of, none_read, say_skipped
 from signcl.inference.estimated_poses import with_estimated_poses
-from signcl.systems.encoders import OF_FEATURES, VisionReading, initialise_visual, open_vision
+from signcl.systems.encoders import (
+    OF_FEATURES,
+    PublishedCrops,
+    PublishedImages,
+    VisionReading,
+    initialise_visual,
+    open_vision,
+)
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
@@ -155,11 +173,63 @@ def open_encoder(
     kept = {f.name: getattr(base.input, f.name) for f in fields(base.input) if f"input.{f.name}" in named}
     recipe = Recipe(
         corpus=replace(base.corpus, features=""),
-        input=InputRecipe(**kept),
+        input=InputRecipe(
+            **{"max_frames": None} | kept
+        ),  # rows of several stores stand side by side: every frame counts
         train=TrainRecipe(batch_size=base.train.batch_size, workers=base.train.workers, seed=base.train.seed),
     )
     visual = open_vision(encoder, reading)
     return Extractor(encoder, FrameEncoder(visual).eval(), recipe, None, encoder=visual.described())
+
+
+def _with_crops(
+    extractor: Extractor, crops: Sequence[str], poses: str, samples: Sequence[Sample], split: str, progress: bool
+) -> tuple[Extractor, list[Sample], dict[str, str]]:
+    """The same image model, applied to parts of the signer that key points find in each frame.
+
+    Returns:
+        The extractor, the samples with readable key points, and the others with reasons.
+    """
+    settings, images = extractor.recipe.input, extractor.model.visual
+    if settings.size is not None or settings.crop is not None or settings.fps is not None:
+        raise ValueError("--crops: key points count pixels and frames of the files; leave out input.size, crop and fps")
+    assert isinstance(images, PublishedImages)
+    clips: dict[str, PoseClip] = {}
+    broken: dict[str, str] = {}
+    sources = with_features(samples, Path(poses.replace("{split}", split)))
+    counts = count_frames(samples, settings)
+    with track("reading key points", total=len(samples), show=progress) as bar:
+        for sample, count in zip(sources, counts):
+            assert isinstance(sample.features, Path)
+            try:
+                clip = look_at_features(sample.features, sample.name, settings.pose)[1]
+                if clip is None:
+                    raise ValueError(
+                        f"--poses: {sample.features} has no key points in pixels; needs files such as those of "
+                        f"`signcl pose`"
+                    )
+                if (frames := len(thin(len(clip.points), settings, None))) != count:
+                    raise ValueError(
+                        f"{sample.name}: its key points give {frames} frames and its clip {count}; make them again"
+                    )
+                clips[sample.name] = only_parts(clip, crops)
+            except (ValueError, OSError) as error:
+                broken[sample.name] = str(error)
+            bar.advance(1)
+    if not clips:
+        raise none_read(broken, f"split {split}")
+
+    def squares(name: str, frames: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        places, found = part_squares(clips[name], crops, (width, height), fill=settings.pose_fill)
+        kept = thin(len(places), settings, None)
+        if len(kept) != frames:  # the file promises another number of frames than it has
+            raise ValueError(f"{name}: its key points give {len(kept)} frames and its clip {frames}")
+        return places[kept], found[kept]
+
+    visual = PublishedCrops(images, crops, squares)
+    about = {**visual.described(), "poses": poses, "fill": settings.pose_fill}
+    found = replace(extractor, model=FrameEncoder(visual).eval(), encoder=about)
+    return found, [sample for sample in samples if sample.name in clips], broken
 
 
 @torch.no_grad()
@@ -263,6 +333,8 @@ def extract(
     encoder: str = "",
     corpus: str = "",
     reading: VisionReading | None = None,
+    crops: Sequence[str] = (),
+    poses: str = "",
 ) -> Extraction:
     """Write the features of a split to a feature store, or resume an unfinished one.
 
@@ -271,6 +343,9 @@ def extract(
     Args:
         source, overrides: see `open_extractor`.
         encoder, corpus, reading: a published vision model instead of a run's model, see `open_encoder`.
+        crops: with `encoder`: parts of the signer to cut out of each frame, some of `CROPPED_PARTS`; a row has their
+            vectors, zero for a part that was not found. None of them: the whole frame.
+        poses: key points that find the parts: files or a folder as in `corpus.features`; {split} is replaced.
         store: the folder of the store.
         split: train, dev or test.
         tap: one of the system's `TAPS`; SignCL reads `features`.
@@ -295,12 +370,16 @@ def extract(
         raise ValueError("extract needs a run folder or a recipe, or --encoder with --corpus and --root")
     else:
         extractor = open_extractor(source, overrides, split=split)
+    if bool(crops) != bool(poses) or (crops and not encoder):
+        raise ValueError("--crops and --poses belong together, and need --encoder")
+    samples = recipe_samples(extractor.recipe, split, root)
+    broken: dict[str, str] = {}
+    if crops:
+        extractor, samples, broken = _with_crops(extractor, crops, poses, samples, split, progress)
     model, recipe = extractor.model, extractor.recipe
     if tap == LOG_PROBS:
         raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
     check_taps(model, (tap,))
-    samples = recipe_samples(recipe, split, root)
-    broken: dict[str, str] = {}
     if extractor.poses is not None and any(sample.clip is not None for sample in samples):
         samples, broken = with_estimated_poses(
             samples, extractor.poses, f"{store}.poses", pose_python, progress=progress

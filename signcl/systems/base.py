@@ -23,7 +23,7 @@ from signcl.data.batch import Batch
 from signcl.data.bounds import bounded, check_bounds, numbers_without_bounds
 from signcl.data.registry import Registry
 from signcl.data.text import GlossVocabulary, Tokenizer
-from signcl.systems.encoders import DINOv2Config, I3DConfig, StreamsConfig, build_frame_encoder
+from signcl.systems.encoders import DINOv2Config, GraphsConfig, I3DConfig, StreamsConfig, build_frame_encoder
 from signcl.systems.parts.frames import (
     Tapped,
     feature_lengths,
@@ -79,6 +79,7 @@ class SystemConfig:
     i3d: I3DConfig = field(default_factory=I3DConfig)
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
+    graphs: GraphsConfig = field(default_factory=GraphsConfig)
     sync_norm: bool = False
     """Synchronise batch norm statistics across ranks, except in the frame encoder; GFSLT-VLP synchronises those too.
     `uni_sign` synchronises its frame encoder, where it has all its batch norms."""
@@ -102,6 +103,12 @@ class SystemConfig:
             raise ValueError(
                 f"model.streams: these values belong to model.visual=feature_streams, and model.visual is {self.visual}"
             )
+        if self.graphs != GraphsConfig() and self.visual != "part_graphs":
+            raise ValueError(
+                f"model.graphs: these values belong to model.visual=part_graphs, and model.visual is {self.visual}"
+            )
+        if bool(self.graphs.crops) != bool(self.graphs.crop_size):
+            raise ValueError("model.graphs: crops and crop_size belong together; give both or neither")
         if self.init_parts and not self.init_from:
             raise ValueError(f"model.init_parts={self.init_parts} needs a run to load them from: set model.init_from")
 
@@ -584,17 +591,21 @@ class System(nn.Module):
         Raises:
             ValueError: tensors that do not fit.
         """
-        only, keep = list(self.config.init_parts), self.filled()
-        if not only and not keep:
+        only, keep, added = list(self.config.init_parts), self.filled(), self.added()
+        if not only and not keep and not added:
             check_same_words(earlier, start)  # first, since other words give tables of another size
             earlier.load_into(self)
             return "every tensor transferred"
         check_parts(self, only, "model.init_parts")
-        report = transfer_parts(earlier.tensors, self, keep=keep, only=only)
+        report = transfer_parts(earlier.tensors, self, keep=keep, only=only, optional=added)
         own, size = self.state_dict(), getattr(self.tokenizer, "vocab_size", None)
         if any(own[name].shape[:1] == (size,) for name in report.transferred):  # embeddings with one row per word
             check_same_words(earlier, start)
         return str(report)
+
+    def added(self) -> Sequence[str]:
+        """Modules that start without effect and that an earlier run may lack, such as maps that start at zero."""
+        return [f"visual.{name}" for name in getattr(self.visual, "added", ())]
 
     def filled(self) -> Sequence[str]:
         """Modules loaded by `load_published`, which an earlier run must not overwrite."""

@@ -6,9 +6,10 @@ from signcl.systems.encoders.dinov2 import DINOV2_SIZES, DINOv2, DINOv2Config, l
 from signcl.systems.encoders.feature_streams import FeatureStreams, StreamsConfig
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
-from signcl.systems.encoders.part_graphs import PartGraphs
+from signcl.systems.encoders.part_graphs import GraphsConfig, PartGraphs
 from signcl.systems.encoders.pose_stream import PoseStream
-from signcl.systems.encoders.published_vision import VisionReading, open_vision
+from signcl.systems.encoders.published_crops import PublishedCrops
+from signcl.systems.encoders.published_vision import PublishedImages, VisionReading, open_vision
 from signcl.systems.encoders.published_weights import WeightReport, load_i3d_weights, load_resnet_weights
 from signcl.systems.encoders.starting import initialise_visual
 
@@ -21,10 +22,13 @@ __all__ = [
     "DINOv2Config",
     "FeatureMLP",
     "FeatureStreams",
+    "GraphsConfig",
     "I3DConfig",
     "Identity",
     "PartGraphs",
     "PoseStream",
+    "PublishedCrops",
+    "PublishedImages",
     "ResNet",
     "SmallCNN",
     "StreamsConfig",

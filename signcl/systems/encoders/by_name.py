@@ -12,7 +12,7 @@ from signcl.systems.encoders.dinov2 import DINOv2, DINOv2Config
 from signcl.systems.encoders.feature_streams import FeatureStreams, StreamsConfig
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
-from signcl.systems.encoders.part_graphs import PartGraphs
+from signcl.systems.encoders.part_graphs import GraphsConfig, PartGraphs
 from signcl.systems.encoders.pose_stream import PoseStream
 
 __all__ = ["VISUALS", "build_frame_encoder", "build_visual"]
@@ -44,6 +44,7 @@ def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping
         i3d=config.i3d,
         dinov2=config.dinov2,
         streams=config.streams,
+        graphs=config.graphs,
         described=described,
         weights=config.visual_weights,
     )
@@ -58,6 +59,7 @@ def build_visual(
     i3d: I3DConfig | None = None,
     dinov2: DINOv2Config | None = None,
     streams: StreamsConfig | None = None,
+    graphs: GraphsConfig | None = None,
     described: Mapping[str, Any] | None = None,
     weights: str = "",
 ) -> nn.Module:
@@ -73,6 +75,7 @@ def build_visual(
         i3d: windows, width and channels of i3d; None: as published.
         dinov2: size and adapters of dinov2; None: the tiny size.
         streams: sizes and fusion of feature_streams.
+        graphs: picture features of part_graphs.
         described, weights: sources of the sizes of a dinov2, see `DINOv2Config.sizes`.
 
     Raises:
@@ -90,7 +93,7 @@ def build_visual(
         if name == "pose_stream":
             return PoseStream(feature_dim, dim)
         if name == "part_graphs":
-            return PartGraphs(feature_dim, dim)
+            return PartGraphs(feature_dim, dim, graphs)
         if name == "feature_streams":
             return FeatureStreams.of(streams or StreamsConfig(), feature_dim, dim)
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim)

@@ -8,16 +8,17 @@ for a hand, the nose for the face), and passes three graph convolutions with con
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask, unpack
+from signcl.data.bounds import bounded
 from signcl.data.pose_layouts import FACE_CONTOURS, PoseLayout, layout_of
 from signcl.systems.parts.layers import MaskedBatchNorm1d
 
-__all__ = ["Graph", "PartGraphs", "graphs_of"]
+__all__ = ["Graph", "GraphsConfig", "PartGraphs", "graphs_of"]
 
 KERNEL = 5  # frames of the convolutions over time
 SPATIAL = (0.25, 0.5, 1.0)  # widths of the graph convolutions, as shares of a part's size (64, 128, 256)
@@ -30,6 +31,17 @@ NOSE68, EARS68 = 30, (0, 16)
 JAW = (127, 132, 172, 150, 152, 379, 397, 361, 356)
 LIPS = (78, 81, 13, 311, 308, 402, 14, 178)
 EYES = (133, 362)
+
+
+@dataclass(frozen=True)
+class GraphsConfig:
+    """visual=part_graphs: features of pictures of the parts, beside their key points."""
+
+    crops: list[str] = field(default_factory=list)
+    """Parts whose picture features follow the key points in a row, in this order, e.g. [left_hand, right_hand]; made by
+    `signcl extract --crops` and read as the second source in `corpus.features`. Empty: key points only."""
+    crop_size: int = bounded(0, low=0, high=1_000_000)
+    """Size of the picture features of one part."""
 
 
 @dataclass(frozen=True)
@@ -200,23 +212,40 @@ class PartGraphs(nn.Module):
     Hand coordinates are relative to the wrist and face coordinates to the nose; their absolute positions are in the
     body part. A frame's vector depends on six frames to either side, within its clip.
 
+    With `crops`, the picture features of a part are mapped linearly and added to each of its nodes before the
+    convolutions over time. The map starts at zero, so the network starts as without pictures; a part that was not found
+    has zero features and adds nothing. Both hands share the map.
+
     Args:
-        feature_dim: size of a row: 2 to 4 values per point of a layout (`signcl.data.poses.LAYOUTS`).
+        feature_dim: size of a row: 2 to 4 values per point of a layout (`signcl.data.poses.LAYOUTS`), then the picture
+            features.
         dim: size of the frame vector; each of the four parts has a quarter of it. Published: 1024.
+        crops: picture features in a row.
 
     Source: Uni-Sign (ICLR 2025), section 3.2 and its released code; docs/systems/uni_sign.md lists the differences.
     """
 
-    def __init__(self, feature_dim: int, dim: int = 128) -> None:
+    def __init__(self, feature_dim: int, dim: int = 128, crops: GraphsConfig | None = None) -> None:
         super().__init__()
         if dim % 4:
             raise ValueError(f"model.visual_dim: part_graphs needs a multiple of 4, one quarter per part, got {dim}")
-        layout, channels = layout_of(feature_dim)
+        self.crops = list(crops.crops) if crops else []
+        self.points = feature_dim - (len(self.crops) * crops.crop_size if crops else 0)
+        layout, channels = _layout(self.points, feature_dim, crops)
         self.feature_dim, self.channels, self.part_dim = feature_dim, channels, dim // 4
         self.graphs = graphs_of(layout)
         self.dim = len(self.graphs) * self.part_dim
         kinds = {_kind(graph): graph for graph in self.graphs}
         self.parts = nn.ModuleDict({kind: PartGraph(graph, channels, self.part_dim) for kind, graph in kinds.items()})
+        if unknown := [part for part in self.crops if part not in {g.name for g in self.graphs} - {"body"}]:
+            raise ValueError(f"model.graphs.crops: {layout.name} has no part {', '.join(unknown)} with pictures")
+        self.added = ["pictures"] if self.crops else []
+        """Modules that an earlier run without pictures lacks, see `System.added`."""
+        self.pictures = nn.ModuleDict()
+        for kind in dict.fromkeys(_kind(graph) for graph in self.graphs if graph.name in self.crops):
+            assert crops is not None
+            self.pictures[kind] = nn.Linear(crops.crop_size, self.part_dim, bias=False)
+            nn.init.zeros_(self.pictures[kind].weight)  # type: ignore[arg-type]
         self.offset = nn.Parameter(torch.zeros(self.dim))
         """Learned offset that identifies the part of each element."""
 
@@ -247,7 +276,8 @@ class PartGraphs(nn.Module):
         Returns:
             [B, T, dim]
         """
-        points = rows.unflatten(1, (-1, self.channels))
+        points = rows[:, : self.points].unflatten(1, (-1, self.channels))
+        seen = dict(zip(self.crops, rows[:, self.points :].chunk(max(1, len(self.crops)), dim=1)))
         vectors, body = [], None
         for graph in self.graphs:
             part = self.parts[_kind(graph)]
@@ -256,11 +286,26 @@ class PartGraphs(nn.Module):
                 body = nodes
             else:
                 nodes = nodes + body[:, graph.joint, None].detach()  # other parts do not train the body's networks
+            if graph.name in seen:
+                nodes = nodes + self.pictures[_kind(graph)](seen[graph.name])[:, None]
             count, dim = nodes.shape[1:]
             whole = padded(nodes.flatten(1)).unflatten(2, (count, dim))
             vectors.append(part.along(whole, mask))  # type: ignore[operator]
         features = torch.cat(vectors, dim=2) + self.offset
         return features * mask[..., None]
+
+
+def _layout(points: int, feature_dim: int, crops: GraphsConfig | None) -> tuple[PoseLayout, int]:
+    """The layout of the key points in a row, and values per point."""
+    try:
+        return layout_of(points)
+    except ValueError as error:
+        if crops is None or not crops.crops:
+            raise
+        raise ValueError(
+            f"model.graphs: a row has {feature_dim} numbers, so {len(crops.crops)} crops of crop_size "
+            f"{crops.crop_size} leave {points} for the key points: {error}"
+        ) from None
 
 
 def _kind(graph: Graph) -> str:

@@ -78,6 +78,10 @@ class Preprocessing:
             images = self._resized(images, times)
         if self.crop is not None:
             images = _cropped(images, self.crop[0] * times, self.crop[1] * times)
+        return self.normalized(images)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Scale and normalize pictures of 0 to 255 that have the model's input size already. [N, 3, h, w]"""
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (images * self.scale + self.shift - mean) / std
 

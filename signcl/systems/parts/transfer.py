@@ -134,23 +134,37 @@ def transfer(
 
 
 def transfer_parts(
-    state: Mapping[str, Tensor], target: nn.Module, *, keep: Sequence[str] = (), only: Sequence[str] = ()
+    state: Mapping[str, Tensor],
+    target: nn.Module,
+    *,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> TransferReport:
     """Load modules of a model from one of the same kind, tensor by tensor under the same names.
 
     Args:
-        state: state dict of the source.
+        state: state dict of the source; of tensors that share memory it may have only one.
         target: modified in place, all or nothing.
         keep: modules to leave unchanged.
         only: modules to load; empty: all except `keep`.
+        optional: modules that the source may lack; they then stay unchanged.
 
     Raises:
         ValueError: the source lacks a tensor of these modules or has it in another size.
     """
     own = target.state_dict()
     names = [name for name in own if not under(name, keep) and (not only or under(name, only))]
-    new = {name: state[name] for name in names if name in state}
-    _check(new, own, [name for name in names if name not in new])
+    tied: dict[tuple[int, torch.Size], list[str]] = {}  # names of each tensor; a run's file has one of them
+    for name, tensor in own.items():
+        tied.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    new = {}
+    for name in names:
+        others = tied[own[name].data_ptr(), own[name].shape] if own[name].numel() else []
+        found = next((other for other in (name, *others) if other in state), None)
+        if found is not None:
+            new[name] = state[found]
+    _check(new, own, [name for name in names if name not in new and not under(name, optional)])
     target.load_state_dict({**own, **new})
     return TransferReport(
         tuple(new),
