@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from paper.effect_analysis import SHOWN, analyse, pushed_nothing
 from paper.output import Claim, Table
-from paper.pooled import Contrast, verdict
+from paper.pooled import Contrast, p_shown, verdict
 from paper.raw_results import Rows, read_rows
 from signcl.data.files import atomic_write, write_text
 
@@ -194,13 +194,11 @@ def _contrasts(found: Mapping[str, Any], *, whole: bool) -> list[str]:
     lines += ["| contrast | BLEU-4 | p | p, Holm | verdict | detectable | SDR | mAP |", "|---" * 8 + "|"]
     for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
         primary = place < len(found["primary"])
-        corrected, said = (f"**{_p(b.p_holm)}**", verdict(b) if whole else "–") if primary else ("–", "–")
-        lines.append(f"| {b.name} | {b} | {_p(b.p_value)} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
+        corrected, said = (f"**{p_shown(b.p_holm)}**", verdict(b) if whole else "–") if primary else ("–", "–")
+        lines.append(
+            f"| {b.name} | {b} | {p_shown(b.p_value)} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |"
+        )
     return lines
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _slopes(made: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Contrast", "Model", "fit_model", "holm", "resampled", "verdict"]
+__all__ = ["Contrast", "Model", "fit_model", "holm", "p_shown", "resampled", "verdict"]
 
 POWER = 0.8
 RESAMPLES = 1000
@@ -145,6 +145,11 @@ def verdict(contrast: Contrast, claim: int = 1) -> str:
     if contrast.freedom < 1 or contrast.p_holm >= 0.05:
         return "not seen"
     return "supported" if contrast.estimate * claim > 0 else "contradicted"
+
+
+def p_shown(value: float) -> str:
+    """A p-value with three decimals, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:

@@ -20,7 +20,7 @@ from paper import pooled
 from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import NO_SPANS, Claim, Table, effects_picture
-from paper.pooled import Contrast, fit_model, holm, resampled
+from paper.pooled import Contrast, fit_model, holm, p_shown, resampled
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, cell, effect, values_of, verdict
@@ -106,7 +106,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         if metric == "bleu4":
             over = "seeds and sentences, pooled"
             effects.append((text, Effect(contrast.estimate, contrast.low, contrast.high, options.seeds, over)))
-        ours = f"{contrast}; p {contrast.p_holm:.3f} by Holm; could have seen {contrast.could_see:.2f}"
+        ours = f"{contrast}; p {p_shown(contrast.p_holm)} by Holm; could have seen {contrast.could_see:.2f}"
         claims.append(Claim(text, said, ours, pooled.verdict(contrast, sign)))
     picture = options.results / options.corpus / "table8.png"
     chosen: list[tuple[str, Effect]] = [(text, seen) for text, seen in effects if "BLEU" in text]
