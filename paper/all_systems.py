@@ -37,6 +37,10 @@ TITLES = {name: SYSTEMS[name] for name in ("gfslt", "gfslt-vlp", "nslt2018", "ga
 STARTS = {"imu_numbers": {"sign2gpt": "pgp"}, "synthetic": {"spamo": "spamo-warmup"}}
 """Corpus -> system -> the recipe of its pretraining, beyond the starts of `paper.table2`."""
 POSES = Files("poses/{split}")
+WHERE_FROM = (
+    " Systems that read frames start from one frame encoder, trained on isolated signs of another lexicon; Uni-Sign "
+    "reads the exact key points and starts from random weights."
+)
 METRICS = ("bleu4", "rouge_l", "exact_match", "sdr")
 
 
@@ -81,7 +85,8 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             "Mean ± standard deviation over seeds, on test. Each system is trained with its own CPU recipe, without "
             "SignCL; recipes differ in length and size, so the rows do not compare ideas at equal cost. Seconds are of "
-            "one core, with two runs at a time, and include pretraining.",
+            "one core, with two runs at a time, and include pretraining."
+            + (WHERE_FROM if options.corpus == "synthetic" else ""),
         ],
         made=describe(options, place, **{"training seconds of the arms": round(sum(map(sum, spent.values())))}),
     )
@@ -102,7 +107,7 @@ def _picture(path: Path, found: Mapping[str, Sequence[Result]], spent: Mapping[s
         TITLES[name]: [(second, run.scores["bleu4"]) for second, run in zip(spent[name], runs)]
         for name, runs in found.items()
     }
-    scatter_picture(path, points, "seconds to train, one core", "BLEU-4 on test")
+    scatter_picture(path, points, "seconds to train on one core (logarithmic)", "BLEU-4 on test")
 
 
 def main(words: list[str] | None = None) -> None:

@@ -87,7 +87,9 @@ def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float
         axes.plot(*middle, "o", color=colour, markersize=8, markeredgecolor="black")
         axes.annotate(name, middle, xytext=(7, 5), textcoords="offset points", fontsize="small")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    every = [place for of_name in points.values() for place, _ in of_name]
+    subs = (1, 2, 5) if max(every) > 10 * min(every) else (1, 1.5, 2, 3, 4, 5, 7)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.minorticks_off()
     axes.margins(x=0.2)
