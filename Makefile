@@ -32,7 +32,8 @@ lint: $(VENV)/ready
 pytest: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(VENV)/ready  ## the suite with the tests that are marked slow; before a release, and every night on a hosted runner
+test-all: $(VENV)/ready  ## the suite with slow tests and optional packages; before a release, and every night on a hosted runner
+	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,four-bit]'
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --slow
 
 $(VENV)/ready-docs: $(VENV)/ready

@@ -102,12 +102,14 @@ def checkpoints(tmp_path_factory):
     """A folder of every family as transformers saves it, made when it is asked for."""
     root, made = tmp_path_factory.mktemp("lm"), {}
 
-    def folder(family):
-        if family not in made:
-            made[family] = root / family
-            save_tokenizer(family, made[family])
-            words = transformers.AutoTokenizer.from_pretrained(made[family])
+    def folder(family, **wider):
+        name = f"{family}-wide" if wider else family
+        if name not in made:
+            made[name] = root / name
+            save_tokenizer(family, made[name])
+            words = transformers.AutoTokenizer.from_pretrained(made[name])
             kind, sizes = FAMILIES[family]
+            sizes = sizes | wider
             ids = {"vocab_size": len(words), "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
                    "pad_token_id": words.pad_token_id}  # fmt: skip
             config = kind(**ids, **sizes)
@@ -116,12 +118,12 @@ def checkpoints(tmp_path_factory):
             lm = getattr(transformers, auto).from_config(config)
             # settings of a checkpoint that must not reach the search
             lm.generation_config.update(do_sample=True, temperature=2.0, top_k=3, repetition_penalty=3.0)
-            lm.save_pretrained(made[family])
+            lm.save_pretrained(made[name])
             if family == "mt5":  # as of mT5 and Flan-T5, whose head is not the table of words
-                file = made[family] / "model.safetensors"
+                file = made[name] / "model.safetensors"
                 head = {"lm_head.weight": torch.randn(lm.shared.weight.shape)}
                 save_file({**load_file(file), **head}, file, metadata={"format": "pt"})
-        return made[family]
+        return made[name]
 
     return folder
 
@@ -359,34 +361,49 @@ def test_a_run_with_a_published_model_is_the_same_where_the_folder_is_gone(check
         assert translate(before, clip).text == translate(after, clip).text
 
 
-def test_four_bits_are_near_and_a_run_keeps_them_to_the_bit(checkpoints, tmp_path):
-    for place in ("mt5", "llama"):
-        if place == "mt5":
-            with pytest.raises(ValueError, match=r"model.lm.four_bit needs a published language model"):
-                LMConfig(four_bit=True)
-        pytest.importorskip("bitsandbytes", reason="4 bits need bitsandbytes")
-        settings = {"lora_rank": 2, "lora_dropout": 0.0}
-        whole, _ = decoder_of(checkpoints(place), **settings)
-        packed, _ = decoder_of(checkpoints(place), four_bit=True, **settings)
-        assert count_parameters(packed) == count_parameters(whole)
-        steps, lengths = some_steps(whole)
-        steps.requires_grad_(True)
-        tokens = torch.tensor([[4, 5, 6]] * 3)
-        near = packed(tokens, steps, lengths)
-        assert not torch.equal(near, whole(tokens, steps, lengths))
-        own = dict(whole.named_modules())
-        held = {name: part for name, part in packed.named_modules() if isinstance(part, FourBitLinear)}
-        assert len(held) > 10
-        for name, part in held.items():  # NF4 of normal numbers: an error of about 9 %
-            assert part.packed.numel() * 2 == own[name].weight.numel()
-            assert (part.unpacked() - own[name].weight).norm() < 0.13 * own[name].weight.norm()
-        near.sum().backward()
-        assert steps.grad.abs().sum() > 0
-        twin, _ = decoder_of(checkpoints(place), four_bit=True, **settings)
-        save_model(packed, tmp_path / f"{place}.safetensors")
-        load_model_file(twin, tmp_path / f"{place}.safetensors")
-        with torch.no_grad():
-            assert torch.equal(twin(tokens, steps, lengths), packed(tokens, steps, lengths))
+WIDE = {
+    "mt5": {"d_model": 64, "d_kv": 32, "num_heads": 2, "d_ff": 128},
+    "llama": {"hidden_size": 64, "intermediate_size": 128},
+}
+
+
+def test_four_bits_need_a_published_model():
+    with pytest.raises(ValueError, match=r"model.lm.four_bit needs a published language model"):
+        LMConfig(four_bit=True)
+
+
+@pytest.mark.parametrize("place", WIDE)
+def test_four_bits_are_near_and_a_run_keeps_them_to_the_bit(checkpoints, tmp_path, place):
+    pytest.importorskip("bitsandbytes", reason="4 bits need bitsandbytes")
+    folder = checkpoints(place, **WIDE[place])
+    settings = {"lora_rank": 2, "lora_dropout": 0.0}
+    whole, _ = decoder_of(folder, **settings)
+    packed, _ = decoder_of(folder, four_bit=True, **settings)
+    assert count_parameters(packed) == count_parameters(whole)
+    steps, lengths = some_steps(whole)
+    steps.requires_grad_(True)
+    tokens = torch.tensor([[4, 5, 6]] * 3)
+    near = packed(tokens, steps, lengths)
+    assert not torch.equal(near, whole(tokens, steps, lengths))
+    own = dict(whole.named_modules())
+    held = {name: part for name, part in packed.named_modules() if isinstance(part, FourBitLinear)}
+    assert len(held) > 10
+    for name, part in held.items():  # NF4 of normal numbers: an error of about 9 %
+        assert part.packed.numel() * 2 == own[name].weight.numel()
+        assert (part.unpacked() - own[name].weight).norm() < 0.13 * own[name].weight.norm()
+    near.sum().backward()
+    assert steps.grad.abs().sum() > 0
+    twin, _ = decoder_of(folder, four_bit=True, **settings)
+    save_model(packed, tmp_path / f"{place}.safetensors")
+    load_model_file(twin, tmp_path / f"{place}.safetensors")
+    with torch.no_grad():
+        assert torch.equal(twin(tokens, steps, lengths), packed(tokens, steps, lengths))
+
+
+def test_a_layer_of_a_width_that_cannot_be_unpacked_is_left_as_it_is(checkpoints):
+    pytest.importorskip("bitsandbytes", reason="4 bits need bitsandbytes")
+    narrow, _ = decoder_of(checkpoints("llama"), four_bit=True)
+    assert not any(isinstance(part, FourBitLinear) and part.in_features % 64 for part in narrow.modules())
 
 
 def test_all_end_tokens_of_a_model_end_a_sentence(checkpoints, tmp_path):

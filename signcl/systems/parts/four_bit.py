@@ -103,6 +103,9 @@ class FourBitLinear(nn.Linear):
 def hold_in_four_bits(network: nn.Module, leave: Sequence[nn.Module | None] = ()) -> None:
     """Replace every linear layer of a network by a `FourBitLinear`, which packs its weight when it is loaded.
 
+    A layer whose number of inputs is not a multiple of 64 stays as it is: on a CPU, bitsandbytes 0.50 unpacks such
+    weights wrongly. Published models have multiples of 64.
+
     Args:
         leave: layers to keep, such as the output layer, which is often tied to the word embeddings.
 
@@ -119,5 +122,5 @@ def hold_in_four_bits(network: nn.Module, leave: Sequence[nn.Module | None] = ()
     kept = {id(part) for part in leave}
     for parent in list(network.modules()):
         for name, part in list(parent.named_children()):
-            if type(part) is nn.Linear and id(part) not in kept:
+            if type(part) is nn.Linear and id(part) not in kept and part.in_features % BLOCK == 0:
                 setattr(parent, name, FourBitLinear(part))
