@@ -38,7 +38,7 @@ def test_accumulated_batches_are_one_big_batch(name, corpora, tmp_path):
     whole, logged = trained(CASES[name], corpora, tmp_path / "a", [clips])
     parts, logged_too = trained(CASES[name], corpora, tmp_path / "b", [clips[:1], clips[1:3], clips[3:]])
     for key, value in whole.items():
-        torch.testing.assert_close(parts[key], value, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(parts[key], value, rtol=1e-5, atol=3e-5)  # sums in another order, three steps
     assert logged[0].keys() >= {"loss", "signcl", "translation"}
     for key, value in logged[0].items():
         assert logged_too[0][key] == pytest.approx(value, rel=1e-5), key
