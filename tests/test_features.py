@@ -1,5 +1,6 @@
 """Feature stores and the readers of .npy, .npz and pickles."""
 
+import ast
 import gzip
 import json
 import multiprocessing
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from signcl.data.array_files import npy_head
 from signcl.data.batch import Sample, Span
 from signcl.data.features import (
     FeatureStore,
@@ -312,3 +314,24 @@ def test_a_slower_source_gives_each_row_the_one_nearest_in_time(tmp_path):
     write_store(tmp_path / "short", [("c", np.ones((3, 1)))], meta=slow)
     with pytest.raises(ValueError, match=r"c has about 10 frames by the clock of \S*frames and 8 by that of \S*short"):
         with_features([Sample("c", "x")], tmp_path / "frames", tmp_path / "short")
+
+
+def test_a_failure_of_pythons_parser_in_another_thread_is_no_broken_file(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
+    np.savez(tmp_path / "b.npz", one=np.ones((3, 2), np.float32))
+    real, calls = ast.literal_eval, []
+
+    def flaky(text):
+        calls.append(text)
+        if len(calls) % 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=45, after=42)")
+        return real(text)
+
+    monkeypatch.setattr(ast, "literal_eval", flaky)
+    assert read_features(tmp_path / "a.npy").shape == (3, 2)
+    assert count_feature_frames(tmp_path / "a.npy") == 3
+    assert read_features(tmp_path / "b.npz").shape == (3, 2)
+    assert npy_head((tmp_path / "a.npy").open("rb"))[0] == (3, 2)
+    monkeypatch.setattr(ast, "literal_eval", lambda text: (_ for _ in ()).throw(SystemError("always")))
+    with pytest.raises(ValueError, match="always"):
+        read_features(tmp_path / "a.npy")

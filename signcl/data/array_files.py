@@ -1,4 +1,4 @@
-"""Validates the headers of .npy and .npz files, because numpy allocates whatever memory they claim to need."""
+"""Reads .npy and .npz files, after a check of their headers: numpy allocates whatever memory they claim to need."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import io
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["check_members", "checked_arrays", "npy_head"]
+__all__ = ["check_members", "checked_arrays", "load_arrays", "npy_head", "parsed"]
+
+Read = TypeVar("Read")
 
 LONGEST_HEAD = 10_000
 """Bytes of a header that are read; numpy rejects longer ones, but only after allocating the memory they claim."""
+MOST_TRIES = 20
 MOST_PACKED = 1032
 """Maximum compression ratio of deflate."""
 
@@ -43,6 +47,30 @@ def checked_arrays(path: Path) -> Path:
     return path
 
 
+def load_arrays(path: Path, *, mapped: bool = False) -> Any:
+    """`np.load` without pickles, after `checked_arrays`.
+
+    Args:
+        mapped: map a .npy file into memory and read what is used.
+    """
+    checked_arrays(path)
+    return parsed(lambda: np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
+
+
+def parsed(read: Callable[[], Read]) -> Read:
+    """Calls a function that parses headers, again if Python's parser fails because other threads use it.
+
+    A header is a Python expression. Before 3.11.9 and 3.12.2, `ast.literal_eval` in several threads raises SystemError
+    from time to time (CPython issue 106905), and a clip would count as broken.
+    """
+    for _ in range(MOST_TRIES):
+        try:
+            return read()
+        except SystemError:
+            continue
+    return read()
+
+
 def npy_head(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Reads shape, order and dtype from the header of an array; leaves the file position at the start of the data.
 
@@ -56,7 +84,8 @@ def npy_head(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(start)
+        begin = start.tell()
+        shape, fortran, dtype = parsed(lambda: (start.seek(begin), read(start))[1])
     except (MemoryError, RecursionError):  # raised by Python's parser; no memory was allocated
         raise ValueError("not a .npy header (an expression nested too deeply)") from None
     except Exception as error:  # the header is a Python expression, whose tokenizer has its own errors

@@ -23,7 +23,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from signcl.data.array_files import check_members, checked_arrays, npy_head
+from signcl.data.array_files import check_members, load_arrays, npy_head
 from signcl.data.files import naming
 
 __all__ = ["ARRAY_PARTS", "check_torch", "finished", "load_pickle", "read_npy", "read_pickle"]
@@ -469,7 +469,7 @@ def read_npy(path: Path | str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; needs a .npy file")
     try:
-        return np.load(checked_arrays(path), allow_pickle=False)
+        return load_arrays(path)
     except (ValueError, EOFError, OSError) as error:
         if "Object arrays" not in str(error):
             raise ValueError(f"{path}: not a readable .npy file ({str(error)[:200]})") from None

@@ -12,13 +12,14 @@ import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from signcl.data.array_files import checked_arrays
+from signcl.data.array_files import load_arrays, parsed
 from signcl.data.files import read_bytes
 from signcl.data.json_files import read_json
 from signcl.data.pickles import check_torch, load_pickle, read_npy
@@ -157,12 +158,12 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
         return {path.stem: _from_json(path)}
     if suffix == ".npz":
         try:
-            with np.load(checked_arrays(path), allow_pickle=False) as loaded:
+            with load_arrays(path) as loaded:
                 if not any(key in loaded.files for key in POINT_KEYS) and all(
                     loaded[key].ndim == 2 for key in loaded.files
                 ):
                     return None
-                content: Any = {key: loaded[key] for key in loaded.files}
+                content: Any = {key: parsed(partial(loaded.__getitem__, key)) for key in loaded.files}
         except Exception:  # broken in some way; the reader of features reports it
             return None
     elif suffix == ".npy":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from signcl.data.array_files import checked_arrays
+from signcl.data.array_files import load_arrays
 from signcl.data.batch import Sample, Segment
 from signcl.data.features import FeatureStore, count_feature_frames, open_features, read_features, read_part
 from signcl.data.features.store import checked
@@ -145,7 +145,7 @@ def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
     if isinstance(features, Path) and features.suffix.lower() == ".npy":
         try:
             # Memory-mapped, so a long file is not read for one sentence.
-            array = np.load(checked_arrays(features), mmap_mode="r", allow_pickle=False)
+            array = load_arrays(features, mapped=True)
         except (ValueError, EOFError, OSError):
             array = None
         if array is not None and array.ndim == 2:

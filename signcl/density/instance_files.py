@@ -14,7 +14,7 @@ from signcl.data.annotation import phoenix_states
 from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.span_table import is_choices, read_spans
 from signcl.data.annotation.table_files import read_table
-from signcl.data.array_files import checked_arrays
+from signcl.data.array_files import load_arrays
 from signcl.data.batch import Sample, Span
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import load_samples
@@ -312,7 +312,7 @@ def _array(path: Path, key: str | None) -> np.ndarray:
         raise FileNotFoundError(f"no features at {path}; needs a .npy, .npz, pickle or feature store")
     if path.suffix.lower() == ".npy":
         try:
-            array = np.load(checked_arrays(path), mmap_mode="r", allow_pickle=False)
+            array = load_arrays(path, mapped=True)
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: not a readable .npy of numbers ({str(error).splitlines()[0]})") from None
     elif path.suffix.lower() == ".npz":
@@ -380,7 +380,7 @@ def _classes(path: Path) -> dict[str, int]:
 
 def _npz(path: Path) -> Any:
     try:
-        return np.load(checked_arrays(path), allow_pickle=False)
+        return load_arrays(path)
     except Exception as error:  # zipfile, zlib, EOF and header errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .npz of numbers ({reason}); write it again") from None

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from signcl.data.array_files import checked_arrays
+from signcl.data.array_files import load_arrays
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora._layout import Layout
 
@@ -231,6 +231,6 @@ def _load(path: Path) -> Any:
             f"{path.parent}: the corpus imu_numbers needs the file {path.name}; docs/data.md says where to get it"
         )
     try:
-        return np.load(checked_arrays(path), allow_pickle=False)
+        return load_arrays(path)
     except Exception as error:
         raise ValueError(f"{path}: not readable ({str(error).splitlines()[0]}); copy or download it again") from None

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from signcl.data.array_files import checked_arrays
+from signcl.data.array_files import load_arrays, parsed
 from signcl.data.batch import Sample, Span
 from signcl.data.features.store import INDEX, FeatureStore, checked
 from signcl.data.pickles import load_pickle
@@ -391,7 +391,7 @@ def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name:
     path = Path(path[0] if isinstance(path, tuple) else path)
     if path.suffix.lower() == ".npy" and path.is_file():
         try:
-            shape = np.load(checked_arrays(path), mmap_mode="r", allow_pickle=False).shape
+            shape = load_arrays(path, mapped=True).shape
         except (ValueError, EOFError, OSError):
             shape = ()
         if len(shape) == 2 and shape[0]:
@@ -423,11 +423,11 @@ def _which(source: Features, path: Path, name: str | None) -> str:
 
 def _load_arrays(path: Path) -> dict[str, Any]:
     try:
-        loaded = np.load(checked_arrays(path), allow_pickle=False)
+        loaded = load_arrays(path)
         if isinstance(loaded, np.ndarray):
             return {path.stem: loaded}
         with loaded:
-            return {key: loaded[key] for key in loaded.files}
+            return {key: parsed(partial(loaded.__getitem__, key)) for key in loaded.files}
     except Exception as error:  # zipfile, zlib, EOF and header errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable {path.suffix} of numbers ({reason}); write it again") from None
