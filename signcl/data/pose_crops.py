@@ -34,7 +34,7 @@ def only_parts(clip: PoseClip, parts: Sequence[str]) -> PoseClip:
 
 
 def part_squares(
-    clip: PoseClip, parts: Sequence[str], size: tuple[int, int], *, fill: int = 0, margin: float = MARGIN
+    clip: PoseClip, parts: Sequence[str], size: tuple[int, int], *, fill: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """A square around each part in each frame.
 
@@ -45,7 +45,6 @@ def part_squares(
         parts: some of `CROPPED_PARTS`.
         size: width and height of a frame, pixels. Points relative to the picture (0 to 1) are scaled by it.
         fill: gaps of at most this many frames without a part are interpolated.
-        margin: side of a square as a multiple of the larger side of the points.
 
     Returns:
         Centre x, centre y and side, pixels [T, P, 3], and whether the part was found [T, P].
@@ -66,7 +65,7 @@ def part_squares(
             continue
         own = np.where(there[..., None], points[:, first:last], np.nan)[found[:, number]]
         low, high = np.nanmin(own, axis=1), np.nanmax(own, axis=1)  # [n, 2]
-        sides = margin * (high - low).max(axis=1)
+        sides = MARGIN * (high - low).max(axis=1)
         squares[found[:, number], number] = np.c_[(low + high) / 2, np.maximum(sides, np.median(sides))]
     if fill:
         squares, seen = filled(squares, found.astype(float), fill)

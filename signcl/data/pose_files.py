@@ -159,11 +159,9 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
     if suffix == ".npz":
         try:
             with load_arrays(path) as loaded:
-                if not any(key in loaded.files for key in POINT_KEYS) and all(
-                    loaded[key].ndim == 2 for key in loaded.files
-                ):
-                    return None
                 content: Any = {key: parsed(partial(loaded.__getitem__, key)) for key in loaded.files}
+            if not any(key in content for key in POINT_KEYS) and all(array.ndim == 2 for array in content.values()):
+                return None
         except Exception:  # broken in some way; the reader of features reports it
             return None
     elif suffix == ".npy":

@@ -173,9 +173,7 @@ def open_encoder(
     kept = {f.name: getattr(base.input, f.name) for f in fields(base.input) if f"input.{f.name}" in named}
     recipe = Recipe(
         corpus=replace(base.corpus, features=""),
-        input=InputRecipe(
-            **{"max_frames": None} | kept
-        ),  # rows of several stores stand side by side: every frame counts
+        input=InputRecipe(**{"max_frames": None} | kept),  # every frame, since rows of several stores are joined
         train=TrainRecipe(batch_size=base.train.batch_size, workers=base.train.workers, seed=base.train.seed),
     )
     visual = open_vision(encoder, reading)
@@ -194,7 +192,7 @@ def _with_crops(
     if settings.size is not None or settings.crop is not None or settings.fps is not None:
         raise ValueError("--crops: key points count pixels and frames of the files; leave out input.size, crop and fps")
     assert isinstance(images, PublishedImages)
-    clips: dict[str, PoseClip] = {}
+    clips: dict[str, tuple[PoseClip, np.ndarray]] = {}  # with the frames that are used
     broken: dict[str, str] = {}
     sources = with_features(samples, Path(poses.replace("{split}", split)))
     counts = count_frames(samples, settings)
@@ -208,11 +206,12 @@ def _with_crops(
                         f"--poses: {sample.features} has no key points in pixels; needs files such as those of "
                         f"`signcl pose`"
                     )
-                if (frames := len(thin(len(clip.points), settings, None))) != count:
+                used = thin(len(clip.points), settings, None)
+                if len(used) != count:
                     raise ValueError(
-                        f"{sample.name}: its key points give {frames} frames and its clip {count}; make them again"
+                        f"{sample.name}: its key points give {len(used)} frames and its clip {count}; make them again"
                     )
-                clips[sample.name] = only_parts(clip, crops)
+                clips[sample.name] = only_parts(clip, crops), used
             except (ValueError, OSError) as error:
                 broken[sample.name] = str(error)
             bar.advance(1)
@@ -220,11 +219,11 @@ def _with_crops(
         raise none_read(broken, f"split {split}")
 
     def squares(name: str, frames: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        places, found = part_squares(clips[name], crops, (width, height), fill=settings.pose_fill)
-        kept = thin(len(places), settings, None)
-        if len(kept) != frames:  # the file promises another number of frames than it has
-            raise ValueError(f"{name}: its key points give {len(kept)} frames and its clip {frames}")
-        return places[kept], found[kept]
+        clip, used = clips[name]
+        if len(used) != frames:  # the file promises another number of frames than it has
+            raise ValueError(f"{name}: its key points give {len(used)} frames and its clip {frames}")
+        places, found = part_squares(clip, crops, (width, height), fill=settings.pose_fill)
+        return places[used], found[used]
 
     visual = PublishedCrops(images, crops, squares)
     about = {**visual.described(), "poses": poses, "fill": settings.pose_fill}

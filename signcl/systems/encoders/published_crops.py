@@ -52,25 +52,18 @@ class PublishedCrops(nn.Module):
             raise ValueError(f"--crops needs RGB frames [N, H, W, 3], got {frames.dtype} {list(frames.shape)}")
         height, width = frames.shape[1:3]
         rows = frames.new_zeros((len(batch), batch.max_length, len(self.parts), self.images.dim), dtype=torch.float32)
-        where = torch.full((len(batch) * batch.max_length,), -1, dtype=torch.long)
-        where[batch.positions.cpu()] = torch.arange(len(frames))
-        packed = where.unflatten(0, (len(batch), -1))  # index of each frame of each clip among the packed ones
-        for i, (name, length) in enumerate(zip(batch.names, lengths.tolist())):
-            squares, found = self.squares(name, length, width, height)
-            for t, part, vector in self._vectors(frames, packed[i, :length], squares, found):
+        for i, (name, own) in enumerate(zip(batch.names, frames.split(lengths.tolist()))):  # packed: clip after clip
+            for t, part, vector in self._vectors(own, *self.squares(name, len(own), width, height)):
                 rows[i, t, part] = vector
         return rows.flatten(2), lengths
 
-    def _vectors(
-        self, frames: Tensor, index: Tensor, squares: np.ndarray, found: np.ndarray
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _vectors(self, frames: Tensor, squares: np.ndarray, found: np.ndarray) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Frame numbers, part numbers and vectors of the parts that were found, some pictures at a time."""
         made = []
         there = torch.from_numpy(np.argwhere(found)).to(frames.device)  # [n, 2]: frame, part
         places = torch.from_numpy(squares[found]).float().to(frames.device)  # [n, 3]
-        index = index.to(frames.device)
         for some, at in zip(there.split(self.images.reading.chunk), places.split(self.images.reading.chunk)):
-            pictures = cut_squares(frames[index[some[:, 0]]], at, self.images.prepare.size)
+            pictures = cut_squares(frames[some[:, 0]], at, self.images.prepare.size)
             made.append((some[:, 0], some[:, 1], self.images.pooled(self.images.prepare.normalized(pictures))))
         return made
 
