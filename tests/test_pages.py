@@ -256,6 +256,23 @@ def test_a_clip_is_uploaded_and_a_broken_one_is_answered(place, tmp_path, served
     page.wait_for_function("() => document.getElementById('problem').textContent.includes('is empty')")
 
 
+def test_nothing_can_be_clicked_before_the_page_knows_what_the_server_takes(served, new_page):
+    page = new_page()
+    held = []
+    page.route("**/api/site", lambda route: held.append(route))
+    page.goto(f"{served.address}/translate")
+    page.wait_for_function("() => typeof recording === 'function'")
+    assert not page.is_visible("#camera") and not page.is_visible("#drop")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.unroute("**/api/site")
+    page.click("#camera")
+    page.wait_for_selector("#recorder:not([hidden])")
+    page.click("#leave")
+    page.wait_for_selector("#ways:not([hidden])")
+
+
 def test_a_recording_is_cut_translated_and_kept_on_a_telephone_in_german(place, served, new_page):
     page = new_page(width=360, height=740, locale="de-AT")
     page.goto(f"{served.address}/translate")

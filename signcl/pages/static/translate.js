@@ -26,10 +26,7 @@
   }
   const megabytes = (bytes, places = 0) => inWords(bytes / 1e6, places);
   const most = megabytes(site.max_upload);
-  if (!site.translates) {
-    $("ways").hidden = true;
-    return problem(say("translate.cannot", { why: site.why_not }));
-  }
+  if (!site.translates) return problem(say("translate.cannot", { why: site.why_not }));
   const takes = { video: "translate.takes_video", "key points": "translate.takes_key_points", features: "translate.takes_features" };
   const video = site.model.wants !== "features";
   $("kind").textContent = `signcl serve · ${site.run} · ${site.model.system} · ${site.model.corpus}`;
@@ -241,4 +238,5 @@
   for (const kind of ["dragenter", "dragover"]) $("drop").addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
   for (const kind of ["dragleave", "drop"]) $("drop").addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.remove("over"); });
   $("drop").addEventListener("drop", (event) => { for (const file of event.dataTransfer.files) send(file); });
+  $("ways").hidden = false; // only now: what is clicked earlier would be lost
 })();
