@@ -1,4 +1,4 @@
-"""Tiny runs with random weights, to export."""
+"""Tiny untrained runs, to export."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from signcl.systems import system_class
 from signcl.testing import tiny_recipe, write_tiny_corpus
 from signcl.training import run_folder
 from signcl.training.prepare import prepare
-from signcl.training.runs import build_model
+from signcl.training.runs import build_model, initialise
 
 CHANGES = {
     "sign2gpt": {"model": {"lm": {"width": 32, "gate": 0.5}, "layer_scale": 0.1}},
@@ -16,12 +16,13 @@ CHANGES = {
 """Recipe keys of systems whose defaults would leave something out: closed gates, padding on the left."""
 
 
-def save_run(place, name, changes=None):
-    """A run folder as `fit` writes it."""
+def save_run(place, name, changes=None, seed=1):
+    """A run folder as `fit` writes it; a published language model keeps its weights."""
     recipe = tiny_recipe(system_class(name), place.parent, changes or {})
     material = prepare(recipe)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
+    initialise(model, recipe)
     run_folder.save_run_start(place, recipe, material.tokenizer, material.glosses, material.targets)
     run_folder.save_card(place, {"feature_dim": material.feature_dim})
     run_folder.save_weights(place, model)

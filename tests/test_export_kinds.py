@@ -1,9 +1,13 @@
 """Every system and frame encoder, exported in both formats: docs/export.md has the table of what these tests show."""
 
+import numpy as np
 import pytest
 from export_runs import CHANGES, save_run, write_pose_corpus
+from lm_checkpoints import FAMILIES, WITH_LANGUAGES, save_checkpoint
 
-from signcl.inference.exporting import export
+from signcl import load_model, translate
+from signcl.inference.exported_run import answers, load
+from signcl.inference.exporting import TOLERANCE, export
 
 POSES = {"corpus": {"root": "POSES"}}
 PIXELS = {"input": {"size": 24, "max_frames": 10}}
@@ -38,9 +42,10 @@ KINDS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("form", ["torch", "onnx"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_export_computes_what_its_run_computes(kind, form, tmp_path_factory):
+def test_an_export_computes_what_its_run_computes(kind, form, dtype, tmp_path_factory):
     if form == "onnx":
         pytest.importorskip("onnxruntime")
     place = tmp_path_factory.getbasetemp() / "kinds"
@@ -51,7 +56,35 @@ def test_an_export_computes_what_its_run_computes(kind, form, tmp_path_factory):
     run = place / kind.replace(" ", "-")
     if not run.exists():
         save_run(run, kind.split()[0], changes)
-    found = export(run, run.parent / f"{run.name}-{form}", form)  # an error if a program differs by more than 1e-4
+    out = place / f"{run.name}-{form}-{dtype}"
+    found = export(run, out, form, dtype=dtype)  # an error if a program differs by more
     pixels = "input" in changes
     assert ("visual" in found.programs) == pixels
-    assert max(one.difference for one in found.programs.values()) < 1e-4
+    assert max(one.difference for one in found.programs.values()) < TOLERANCE[dtype]
+    for name in found.programs:
+        load(out, name)  # as the example does
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_export_of_a_published_language_model_writes_the_runs_sentences(family, form, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    seed = 11 if family == "nllb" else None  # most random NLLB models write only names of languages
+    folder = f"pretrained:{save_checkpoint(family, tmp_path / 'lm', seed)}"
+    changes = {
+        "model": {"lm": {"name": folder, "prompt": "{signs} im der"}},
+        "text": {"tokenizer": folder, "language": WITH_LANGUAGES.get(family, "")},
+        "decode": {"beams": 1, "max_new_tokens": 6},
+    }
+    clips = [np.random.default_rng(n).normal(size=(n, 12)).astype(np.float32) for n in (30, 11, 23)]
+    for seed in range(30):  # of the layers around the model; many of these random models write nothing
+        run = save_run(tmp_path / f"run-{seed}", "spamo", changes, seed)
+        model = load_model(run, device="cpu")
+        wanted = [translate(model, clip).text for clip in clips]
+        if len(set(wanted)) > 1:
+            break
+    assert len(set(wanted)) > 1
+    export(run, tmp_path / "out", form)
+    assert answers(tmp_path / "out", clips) == wanted

@@ -262,7 +262,8 @@ def test_nothing_can_be_clicked_before_the_page_knows_what_the_server_takes(serv
     page.route("**/api/site", lambda route: held.append(route))
     page.goto(f"{served.address}/translate")
     page.wait_for_function("() => typeof recording === 'function'")
-    assert not page.is_visible("#camera") and not page.is_visible("#drop")
+    assert not page.is_visible("#camera")
+    assert not page.is_visible("#drop")
     while not held:
         page.wait_for_timeout(20)
     held[0].continue_()

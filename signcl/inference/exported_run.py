@@ -16,7 +16,11 @@ def load(folder, name):
     if (folder / f"{name}.onnx").is_file():
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
+        options = onnxruntime.SessionOptions()
+        if json.loads((folder / "export.json").read_text(encoding="utf-8"))["dtype"] == "float16":
+            # the last level crashes on float16, in its NchwcTransformer: github.com/microsoft/onnxruntime/issues/28392
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
         names = [given.name for given in session.get_inputs()]
         return lambda *arrays: session.run(None, dict(zip(names, arrays)))
     import torch
