@@ -79,13 +79,13 @@ def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float
     plt, figure, (axes,) = _axes(1, (6.4, 4.2))
     from matplotlib.ticker import LogLocator, StrMethodFormatter  # after _axes has chosen the backend
 
+    middles = {}
     for number, (name, of_name) in enumerate(points.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour, marker = COLOURS[number % len(COLOURS)], "os"[number // len(COLOURS) % 2]
         places, values = zip(*of_name)
-        middle = math.exp(sum(map(math.log, places)) / len(places)), sum(values) / len(values)
-        axes.plot(places, values, "o", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
-        axes.plot(*middle, "o", color=colour, markersize=8, markeredgecolor="black")
-        axes.annotate(name, middle, xytext=(7, 5), textcoords="offset points", fontsize="small")
+        middles[name] = math.exp(sum(map(math.log, places)) / len(places)), sum(values) / len(values)
+        axes.plot(places, values, marker, color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
+        axes.plot(*middles[name], marker, color=colour, markersize=8, markeredgecolor="black")
     axes.set_xscale("log")
     every = [place for of_name in points.values() for place, _ in of_name]
     subs = (1, 2, 5) if max(every) > 10 * min(every) else (1, 1.5, 2, 3, 4, 5, 7)
@@ -96,7 +96,47 @@ def scatter_picture(path: Path, points: Mapping[str, Sequence[tuple[float, float
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.canvas.draw()  # names are placed in pixels, which the limits and the layout decide
+    _write_names(axes, middles)
     _save(plt, figure, path)
+
+
+SIDES = ((7, 5, "left"), (7, -11, "left"), (-7, 5, "right"), (-7, -11, "right"), (0, 8, "center"), (0, -15, "center"))
+"""Where a name can stand at its point: shift in typographic points, and alignment."""
+
+
+def _write_names(axes: Any, places: Mapping[str, tuple[float, float]]) -> None:
+    """Writes each name beside its place, on the side where it covers the fewest others; a place counts as two names."""
+    from matplotlib.transforms import Bbox
+
+    radius = 5 * axes.figure.dpi / 72
+    dots = [
+        Bbox.from_bounds(x - radius, y - radius, 2 * radius, 2 * radius)
+        for x, y in axes.transData.transform(list(places.values()))
+    ]
+    tried = {
+        name: [
+            axes.annotate(
+                *(name, place), xytext=(dx, dy), textcoords="offset points", fontsize="small", horizontalalignment=side
+            )
+            for dx, dy, side in SIDES
+        ]
+        for name, place in places.items()
+    }
+    boxes = {name: [text.get_window_extent() for text in texts] for name, texts in tried.items()}
+    chosen = dict.fromkeys(places, 0)
+    for name in [*places] * 3:  # a name moves again when others have moved
+        taken = dots * 2 + [boxes[other][side] for other, side in chosen.items() if other != name]
+
+        def covered(side: int, name: str = name, taken: list[Bbox] = taken) -> int:
+            box = boxes[name][side]
+            outside = box.x0 < axes.bbox.x0 or box.x1 > axes.figure.bbox.x1
+            return outside + sum(box.overlaps(other) for other in taken)
+
+        chosen[name] = min(range(len(SIDES)), key=covered)
+    for name, texts in tried.items():
+        for side, text in enumerate(texts):
+            text.set_visible(side == chosen[name])
 
 
 def heat_map(
