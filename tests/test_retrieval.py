@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from scipy.spatial.distance import cdist
 
@@ -11,6 +12,8 @@ from signcl.density import (
     compare_ratios,
     confusable_glosses,
     gloss_distances,
+    hubness_interval,
+    jackknife_interval,
     linear_probe,
     other_measures,
     rank_me,
@@ -123,6 +126,54 @@ def test_the_interval_draws_whole_groups():
     assert by_clip.map[0] < found.map < by_clip.map[1]
     lone = retrieval_interval(found, np.zeros(len(rows)))
     assert lone.map == (pytest.approx(found.map), pytest.approx(found.map)), "one group is all there is"
+
+
+def test_hubness_counts_who_is_near_by_a_plain_double_loop():
+    rows, labels, clips = signs(spread=1.2, clips=8)
+    found = retrieval(rows, labels, clips)
+    counts = np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        others = [j for j in range(len(rows)) if clips[j] != clips[i]]
+        near = sorted(others, key=lambda j: float(((row - rows[j]) ** 2).sum()))[:10]
+        assert sorted(near) == sorted(found.neighbours[i].tolist())
+        counts[near] += 1
+    spread = counts - counts.mean()
+    assert found.hubness == pytest.approx((spread**3).mean() / (spread**2).mean() ** 1.5)
+
+
+def test_a_jackknife_of_a_mean_is_students_interval():
+    draw = np.random.default_rng(0).normal(size=(12, 7))
+    groups = np.repeat(np.arange(12), 7)
+    ((low, high),) = jackknife_interval(lambda kept: np.array([draw.ravel()[kept].mean()]), groups, level=0.9)
+    theirs = scipy.stats.ttest_1samp(draw.mean(axis=1), 0).confidence_interval(0.9)
+    assert (low, high) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
+    assert np.isnan(jackknife_interval(lambda kept: np.array([1.0]), [0, 1])).all(), "two groups say nothing"
+
+
+def test_intervals_of_shares_rank_and_hubness_contain_what_other_clips_have():
+    centres = np.random.default_rng(99).normal(size=(12, 8))
+
+    def drawn(seed):
+        draw = np.random.default_rng(seed)
+        clips, labels = np.repeat(np.arange(40), 6), draw.integers(12, size=240)
+        of_clip, noise = draw.normal(size=(40, 8))[clips], draw.normal(size=(240, 8))
+        return centres[labels] + 0.8 * of_clip + 0.6 * noise, labels, clips
+
+    def values(rows, labels, clips):
+        shares = variance_shares(rows, labels, clips)
+        return np.array([shares.clip, shares.gloss, shares.rest, rank_me(rows)])
+
+    def measured(data):
+        return np.array([*values(*data), retrieval(*data).hubness])
+
+    truth = np.mean([measured(drawn(seed)) for seed in range(1000, 1100)], axis=0)
+    inside = np.zeros(5)
+    for seed in range(50):
+        rows, labels, clips = data = drawn(seed)
+        ends = jackknife_interval(lambda kept, data=data: values(*(part[kept] for part in data)), clips)
+        ends = np.vstack([ends, hubness_interval(retrieval(rows, labels, clips), clips)])
+        inside += (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    assert inside.min() >= 43  # 95 % of 50, less three standard errors
 
 
 def test_hubs_are_seen():

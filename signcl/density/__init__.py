@@ -9,6 +9,7 @@
 from signcl.density.by_signer import SignerRatios, balanced_weights, signer_ratios
 from signcl.density.confusable import Confusable, confusable_glosses, shuffled_confusable
 from signcl.density.intervals import SdrComparison, SdrInterval, compare_ratios, ratio_interval, sdr_interval
+from signcl.density.jackknife import jackknife_interval
 from signcl.density.label_free import LabelFree, label_free_density
 from signcl.density.linear_probe import LinearProbe, linear_probe
 from signcl.density.measures import BETTER, Measures, other_measures
@@ -23,6 +24,7 @@ from signcl.density.ratio import (
 from signcl.density.retrieval import (
     Retrieval,
     RetrievalInterval,
+    hubness_interval,
     retrieval,
     retrieval_interval,
     shuffled_retrieval,
@@ -55,6 +57,8 @@ __all__ = [
     "correlate",
     "density_bins",
     "gloss_distances",
+    "hubness_interval",
+    "jackknife_interval",
     "label_free_density",
     "linear_probe",
     "other_measures",

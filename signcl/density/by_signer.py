@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from signcl.density.jackknife import around_mean
 from signcl.density.ratio import Distance, check_options, sign_density_ratio
 from signcl.density.rows import checked_rows, numbered
 
@@ -197,8 +198,5 @@ def _left_out(pairs: _Pairs, measured: float, signers: int) -> tuple[float, floa
 
 
 def _around(measured: float, values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a mean of independent values, by Student's t."""
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return measured - reach, measured + reach
+    low, high = around_mean(np.array(measured), values)
+    return float(low), float(high)

@@ -17,6 +17,8 @@ from signcl.density import (
     capped_rows,
     compare_ratios,
     confusable_glosses,
+    hubness_interval,
+    jackknife_interval,
     linear_probe,
     other_measures,
     rank_me,
@@ -41,6 +43,7 @@ from signcl.density.verdicts import FOUND, HARD, disagreement, notes_on
 
 __all__ = ["Settings", "measure_instances"]
 
+SHARES = ("signer", "clip", "gloss", "rest")
 MANY = 20_000  # above this number of rows, measures with N x N work use at most so many
 
 
@@ -293,6 +296,7 @@ def _retrieved(
         "recall": {str(k): 100 * value for k, value in found.recall.items()},
         "recall_interval": {str(k): [100 * end for end in ends] for k, ends in interval.recall.items()},
         "hubness": found.hubness,
+        "hubness_interval": _known(hubness_interval(found, drawn, seed=settings.seed)),
         "queries": found.queries,
         "without_match": found.without_match,
         "by_gloss": list(
@@ -355,6 +359,11 @@ def _by_signer(instances: Instances, settings: Settings, device: torch.device | 
     }
 
 
+def _known(ends: Sequence[float]) -> list[float] | None:
+    """An interval, or None if it does not exist."""
+    return None if np.isnan(ends).any() else list(ends)
+
+
 def _percent(ends: tuple[float, float] | None) -> list[float] | None:
     return None if ends is None else [100 * end for end in ends]
 
@@ -367,11 +376,22 @@ def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
     clips = np.array(instances.clips, dtype=object)[kept]
     signers = _several_signers(instances, kept)
     shares = variance_shares(features, labels, clips, signers)
-    variance = {name: getattr(shares, name) for name in ("signer", "clip", "gloss", "rest")}
+    variance = {name: getattr(shares, name) for name in SHARES}
     result: dict[str, Any] = {
         "variance": {name: None if value is None else 100 * value for name, value in variance.items()},
         "rank_me": rank_me(features),
     }
+
+    def measure(kept: np.ndarray) -> np.ndarray:
+        part = variance_shares(features[kept], labels[kept], clips[kept], None if signers is None else signers[kept])
+        values = [getattr(part, name) for name in SHARES]
+        return np.array([*(np.nan if value is None else 100 * value for value in values), rank_me(features[kept])])
+
+    groups = clips if signers is None else signers
+    ends = [_known(both) for both in jackknife_interval(measure, groups, seed=settings.seed).tolist()]
+    result["variance"]["interval"] = dict(zip(SHARES, ends))
+    result["rank_me_interval"] = ends[-1]
+    result |= _drawn(signers)
     result["variance"]["by_chance"] = {name: 100 * value for name, value in shares.by_chance.items()}
     try:
         probe = linear_probe(features, labels, clips, groups=signers, samples=settings.samples, seed=settings.seed)

@@ -119,7 +119,7 @@ def _retrieval_tables(found: dict[str, Any]) -> list[Table]:
             f"{part['one_nn']:.1f} ({part['one_nn_interval'][0]:.1f} to {part['one_nn_interval'][1]:.1f})",
             ", ".join(f"{part['recall'][k]:.1f}" for k in ("5", "10")),
             shuffled,
-            f"{part['hubness']:.2f}",
+            _with_ends(f"{part['hubness']:.2f}", part["hubness_interval"], 2),
             f"{part['queries']} ({part['without_match']} without)",
         ])  # fmt: skip
     header = ["same sign among", "mAP %", "nearest %", "among 5, 10 %", "shuffled mAP, nearest", "hubness", "signs"]
@@ -139,6 +139,11 @@ def _retrieval_tables(found: dict[str, Any]) -> list[Table]:
     return [*tables, Table(title, header, rows)]
 
 
+def _with_ends(value: str, ends: Sequence[float] | None, digits: int) -> str:
+    """A value, with its interval if there is one."""
+    return value if ends is None else f"{value} ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
+
+
 def _signer_tables(found: dict[str, Any]) -> list[Table]:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
@@ -156,22 +161,24 @@ def _signer_tables(found: dict[str, Any]) -> list[Table]:
 def _spent_table(found: dict[str, Any]) -> Table:
     shares, probe = found["variance"], found["probe"]
     chance = shares["by_chance"]
+    ends = shares["interval"]
     rows = [
-        [f"variance: {name}", f"{shares[name]:.1f} %", f"{chance[name]:.1f} % by chance"]
+        [f"variance: {name}", _with_ends(f"{shares[name]:.1f} %", ends[name], 1), f"{chance[name]:.1f} % by chance"]
         for name in ("signer", "clip", "gloss")
         if shares[name] is not None
     ]
     if shares["clip"] is None:
         rows.append(["variance: clip", "-", "no clip has two glosses: gloss and clip cannot be told apart"])
-    rows.append(["variance: rest", f"{shares['rest']:.1f} %", ""])
-    rows.append(["directions in use (RankMe)", f"{found['rank_me']:.1f}", ""])
+    rows.append(["variance: rest", _with_ends(f"{shares['rest']:.1f} %", ends["rest"], 1), ""])
+    rank = _with_ends(f"{found['rank_me']:.1f}", found["rank_me_interval"], 1)
+    rows.append(["directions in use (RankMe)", rank, ""])
     if "why" in probe:
         rows.append(["linear probe", "-", probe["why"]])
     else:
         text = f"of {probe['entropy']:.2f}; {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs correct"
         low, high = probe["bits_interval"]
         rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f} ({low:.2f} to {high:.2f})", text])
-    return Table("What the features encode", ["", "value", ""], rows)
+    return Table(f"What the features encode; 95 % over {found['over']}", ["", "value", ""], rows)
 
 
 def _head(found: dict[str, Any]) -> str:

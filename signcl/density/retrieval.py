@@ -13,9 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from signcl.density.jackknife import jackknife_interval
 from signcl.density.rows import as_array, checked_rows, gloss_numbers, numbered
 
-__all__ = ["RECALL_AT", "Retrieval", "RetrievalInterval", "retrieval", "retrieval_interval", "shuffled_retrieval"]
+__all__ = [
+    "RECALL_AT",
+    "Retrieval",
+    "RetrievalInterval",
+    "hubness_interval",
+    "retrieval",
+    "retrieval_interval",
+    "shuffled_retrieval",
+]
 
 RECALL_AT = (1, 5, 10)
 HUBS_AT = 10  # neighbours counted for hubness
@@ -53,6 +62,8 @@ class Retrieval:
     """Row of each query. [Q]"""
     ranks: np.ndarray
     """Rank of the first candidate of the same gloss, from 1, for each query. [Q]"""
+    neighbours: np.ndarray
+    """Nearest candidates of every row, at most 10, as row numbers; -1 where there are fewer. [N, k]"""
     names: tuple[str, ...] | None = None
     """If glosses were given as text, their names in alphabetical order; `gloss_ids` are indices into them."""
 
@@ -130,7 +141,8 @@ def retrieval(
     precision = np.full(len(rows), np.nan)
     first = np.zeros(len(rows))
     rank = np.full(len(rows), np.inf)  # of the first relevant candidate, from 1
-    near = torch.zeros(len(rows), dtype=torch.float64, device=place)
+    k = min(HUBS_AT, len(rows) - 1)
+    neighbours = np.full((len(rows), k), -1)
     starts = np.concatenate([[0], np.cumsum(counts)])
     size = max(1, BLOCK // len(rows))
     for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
@@ -139,9 +151,9 @@ def retrieval(
             apart = squares[here, None] + squares - 2 * x[here] @ x.T
             apart = (apart / step).round_().clamp_(min=0)
             apart.masked_fill_(owner[here, None] == owner, torch.inf)
-            k = min(HUBS_AT, len(rows) - 1)
             nearest = apart.topk(k, dim=1, largest=False)
-            near.index_add_(0, nearest.indices.flatten(), nearest.values.isfinite().flatten().double())
+            own = order[nearest.indices.cpu().numpy()]
+            neighbours[order[here]] = np.where(nearest.values.isfinite().cpu().numpy(), own, -1)
             right = apart[:, start:stop].sort(dim=1).values  # candidates of the gloss, nearest first; inf = excluded
             everything = apart.sort(dim=1).values
             no_farther = torch.searchsorted(everything, right, right=True).double()
@@ -162,16 +174,13 @@ def retrieval(
         raise ValueError(f"retrieval needs a gloss {other}, but none of {len(ids)} glosses ({len(rows)} instances) is.")
     queries, of_queries = precision[asked], numbers[asked]
     known = np.unique(of_queries)
-    occurrence = near.cpu().numpy()
-    spread = occurrence.std()
-    skew = float((((occurrence - occurrence.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
     return Retrieval(
         map=float(queries.mean()),
         one_nn=float(first[asked].mean()),
         recall={k: float((rank[asked] <= k).mean()) for k in recall_at},
         by_gloss=np.array([queries[of_queries == number].mean() for number in known]),
         gloss_ids=ids[known],
-        hubness=skew,
+        hubness=_hubness(neighbours),
         queries=len(asked),
         without_match=len(rows) - len(asked),
         average_precision=queries,
@@ -179,6 +188,7 @@ def retrieval(
         of_query=labels[asked],
         asked=asked,
         ranks=rank[asked],
+        neighbours=neighbours,
         names=names,
     )
 
@@ -240,6 +250,32 @@ def retrieval_interval(
         samples=samples,
         seed=seed,
     )
+
+
+def hubness_interval(
+    found: Retrieval, groups: Sequence[object] | np.ndarray, *, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the hubness for other queries of the same kind, by a jackknife; the candidates stay fixed.
+
+    Args:
+        found: the retrieval result.
+        groups: group of each *row*, such as its clip or signer, left out together. [N]
+        seed, level: as in `jackknife_interval`.
+
+    Returns:
+        Low and high end; NaN with fewer than 3 groups.
+    """
+    ((low, high),) = jackknife_interval(
+        lambda kept: np.array([_hubness(found.neighbours[kept], len(kept))]), groups, level=level, seed=seed
+    )
+    return float(low), float(high)
+
+
+def _hubness(neighbours: np.ndarray, candidates: int | None = None) -> float:
+    """Skewness of how often each of the candidates is a neighbour; 0 if all are equally often."""
+    counts = np.bincount(neighbours[neighbours >= 0], minlength=candidates or len(neighbours))
+    spread = counts.std()
+    return float((((counts - counts.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
 
 
 def group_bootstrap(values: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> np.ndarray:

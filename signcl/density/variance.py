@@ -71,15 +71,16 @@ def variance_shares(
     of_part = group_means(centred, part)[part]
     member = np.eye(int(number.max()) + 1)[number]
     member -= group_means(member, part)[part]
-    # An orthonormal basis of the gloss indicators within clips; directions with near-zero size are rounding error.
-    left, sizes, _ = np.linalg.svd(member, full_matrices=False)
-    basis = left[:, sizes > 1e-9 * max(float(sizes.max(initial=0)), 1.0)]
+    # The gloss indicators within clips are dependent; directions with near-zero size are rounding error.
+    sizes, directions = np.linalg.eigh(member.T @ member)
+    used = sizes > 1e-10 * max(float(sizes.max()), 1.0)
+    onto = directions[:, used].T @ (member.T @ (centred - of_part))
     by_signer, by_clip = float((of_signer**2).sum()) / total, float(((of_part - of_signer) ** 2).sum()) / total
-    by_gloss = float(((basis.T @ (centred - of_part)) ** 2).sum()) / total
+    by_gloss = float((onto**2 / sizes[used, None]).sum()) / total
     freedom = len(rows) - 1
     kinds, parts = int(signer.max()) + 1, int(part.max()) + 1
     chance = {"clip": (parts - kinds) / freedom} if apart else {}
-    chance["gloss"] = basis.shape[1] / freedom
+    chance["gloss"] = int(used.sum()) / freedom
     if signers is not None:
         chance = {"signer": (kinds - 1) / freedom, **chance}
     rest = max(0.0, 1 - by_signer - by_clip - by_gloss)
