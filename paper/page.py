@@ -1,6 +1,6 @@
-"""Writes `paper/README.md`: the handwritten head (`HEAD.md`), then the claims and verdicts of the tables in `results`.
+"""Writes two pages: `paper/README.md`, the handwritten `HEAD.md` and counts of verdicts, and `paper/claims.md`.
 
-Every number on the page was made by a command: each row is a claim from the `.json` of a table.
+Every number of the claims was made by a command: each row is a claim from the `.json` of a table.
 """
 
 from __future__ import annotations
@@ -66,13 +66,22 @@ def read_tables(results: Path) -> list[tuple[Path, dict[str, Any]]]:
     )
 
 
-def write_page(results: Path, page: Path, head: Path) -> str:
-    """Writes the page of all results; returns its text."""
+def write_page(results: Path, page: Path, head: Path) -> tuple[str, str]:
+    """Writes the page of all results, and `claims.md` beside it; returns their texts."""
     tables = read_tables(results)
-    parts = [*_claims(tables), *_tables(tables, page), *_not_run(tables)]
-    text = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", *parts, ""])
-    write_text(page, text)
-    return text
+    rows, verdicts = _claims(tables)
+    counts = _counts(rows, verdicts) if any(rows.values()) else ["Nothing has been run yet: `make paper`."]
+    summary = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", "## Claims", "", *counts, ""])
+    every = [
+        "# Every claim, table and figure",
+        "",
+        f"`python -m paper` writes this page. [The evidence]({page.name})",
+        "",
+    ]
+    claims = "\n".join([*every, *_topics(rows), *_tables(tables, page), *_not_run(tables), ""])
+    write_text(page, summary)
+    write_text(page.with_name("claims.md"), claims)
+    return summary, claims
 
 
 def topic_of(name: str, text: str) -> str:
@@ -110,7 +119,7 @@ TOPICS = (
 """Topics of the claims, in the order of the page."""
 ABOUT_SIGNCL = (
     "These runs could hardly have shown a gain, because useful negative pairs are rare in the clips and seeds are few "
-    "(figures at the top of this page). A row with *not seen* is no evidence against SignCL."
+    "([in numbers](../docs/findings-tables.md)). A row with *not seen* is no evidence against SignCL."
 )
 PREREGISTERED = (
     "Eight seeds, a corpus that was accepted by its label statistics alone, and p-values corrected by Holm: "
@@ -121,8 +130,12 @@ NOTES = {TOPICS[0]: PREREGISTERED, TOPICS[1]: ABOUT_SIGNCL}
 VERDICTS = ("supported", "not seen", "contradicted", "within seed noise")
 
 
-def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    rows: dict[str, list[str]] = {topic: [] for topic in TOPICS}
+Rows = dict[str, list[str]]
+
+
+def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> tuple[Rows, dict[str, Counter[str]]]:
+    """Rows of claims, and numbers of verdicts, of each topic."""
+    rows: Rows = {topic: [] for topic in TOPICS}
     verdicts: dict[str, Counter[str]] = {topic: Counter() for topic in TOPICS}
     for path, table in tables:
         if table["made"].get("seeds") == 1:
@@ -134,24 +147,31 @@ def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
             verdicts[topic][claim["verdict"]] += 1
             cells = (claim["text"], _corpus(path, table), f"`{table['command']}`", claim["theirs"], claim["ours"])
             rows[topic].append("| " + " | ".join(map(_cell, cells)) + f" | **{_cell(claim['verdict'])}** |")
-    if not any(rows.values()):
-        return ["## Claims", "", "Nothing has been run yet: `make paper`."]
-    lines = ["## Claims", "", f"{sum(map(len, rows.values()))} in all, each with its interval below.", ""]
+    return rows, verdicts
+
+
+def _counts(rows: Rows, verdicts: dict[str, Counter[str]]) -> list[str]:
+    lines = [f"{sum(map(len, rows.values()))} in all, each with its interval in [claims.md](claims.md).", ""]
     lines += [f"| about | claims | {' | '.join(VERDICTS)} |", "|---|" + "---|" * (1 + len(VERDICTS))]
     for topic in filter(rows.get, TOPICS):
         counts = (str(verdicts[topic][verdict] or "–") for verdict in VERDICTS)
         lines.append(f"| {topic} | {len(rows[topic])} | {' | '.join(counts)} |")
+    return lines
+
+
+def _topics(rows: Rows) -> list[str]:
+    lines: list[str] = []
     for topic in filter(rows.get, TOPICS):
-        lines += ["", f"### {topic}", "", *([NOTES[topic], ""] if topic in NOTES else [])]
+        lines += [f"## {topic}", "", *([NOTES[topic], ""] if topic in NOTES else [])]
         lines += ["| claim | on | command | paper | here (95 % interval) | verdict |", "|---|---|---|---|---|---|"]
-        lines += rows[topic]
+        lines += [*rows[topic], ""]
     return lines
 
 
 def _tables(tables: list[tuple[Path, dict[str, Any]]], page: Path) -> list[str]:
     if not tables:
         return []
-    lines = ["", "## Tables and figures", "", "| | on | files | made |", "|---|---|---|---|"]
+    lines = ["## Tables and figures", "", "| | on | files | made |", "|---|---|---|---|"]
     for path, table in tables:
         beside = [(suffix, path.with_suffix(f".{suffix}")) for suffix in ("md", "csv", "tex", "png")]
         files = " ".join(f"[{suffix}]({_link(file, page)})" for suffix, file in beside if file.is_file())

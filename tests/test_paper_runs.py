@@ -129,19 +129,22 @@ def result(folder: Path, name: str, corpus: str, *claims: Claim) -> None:
 def test_the_page_holds_what_commands_made_and_nothing_else(tmp_path):
     head, page, results = tmp_path / "HEAD.md", tmp_path / "README.md", tmp_path / "results"
     head.write_text("# The evidence\n\nBy hand.\n\n")
-    assert "Nothing has been run yet" in write_page(results, page, head)
+    assert "Nothing has been run yet" in write_page(results, page, head)[0]
     result(results, "zebra", "synthetic")
     result(results, "table6", "synthetic", Claim("it | matters little", "0.25", "spread 0.1", "within seed noise"))
     result(results, "table8", "synthetic", Claim("VLP: it rises", "+1.49", "+0.10 (-1.00 to +1.20)", "not seen"),
            Claim("it falls", "-6.21", "-2.00 (-3.00 to -1.00)", "supported"))  # fmt: skip
     result(results, "table8", "phoenix14t", Claim("it rises", "+1.49", "-0.10 (-0.20 to -0.05)", "contradicted"))
     (results / "synthetic" / "table8.png").write_bytes(b"")
-    text = write_page(results, page, head)
-    assert page.read_text() == text
-    assert text.startswith("# The evidence\n\nBy hand.\n\n## Claims\n\n4 in all, each with its interval below.\n")
-    assert "| What VLP brings | 1 | – | 1 | – | – |" in text
-    assert "| Denser features: recognised and translated worse? | 2 | 1 | – | 1 | – |" in text
-    assert "| Margins and weight of SignCL | 1 | – | – | – | 1 |" in text
+    summary, text = write_page(results, page, head)
+    assert page.read_text() == summary
+    assert (tmp_path / "claims.md").read_text() == text
+    assert summary.startswith(
+        "# The evidence\n\nBy hand.\n\n## Claims\n\n4 in all, each with its interval in [claims.md]"
+    )
+    assert "| What VLP brings | 1 | – | 1 | – | – |" in summary
+    assert "| Denser features: recognised and translated worse? | 2 | 1 | – | 1 | – |" in summary
+    assert "| Margins and weight of SignCL | 1 | – | – | – | 1 |" in summary
     row = "| VLP: it rises | synthetic | `python -m paper.table8` | +1.49 | +0.10 (-1.00 to +1.20) | **not seen** |"
     assert row in text
     assert "it \\| matters little" in text
@@ -150,7 +153,7 @@ def test_the_page_holds_what_commands_made_and_nothing_else(tmp_path):
     assert "[png](results/synthetic/table8.png)" in text
     assert text.count("[png]") == 1
     assert text.index("Title of table6") < text.index("Title of zebra")
-    for row in text.splitlines():
+    for row in (summary + text).splitlines():
         if row.startswith("|"):
             assert row.replace("\\|", "").count("|") in (5, 7)  # files of tables; claims and their counts
     (results / "synthetic" / "broken.json").write_text("{")
@@ -165,14 +168,14 @@ def test_rows_that_were_not_run_are_named_with_their_command(tmp_path):
     part.write(tmp_path / "results" / "synthetic")
     head = tmp_path / "HEAD.md"
     head.write_text("# The evidence\n")
-    text = write_page(tmp_path / "results", tmp_path / "README.md", head)
+    _, text = write_page(tmp_path / "results", tmp_path / "README.md", head)
     assert "| NSLT (2018) | table2 | not run | `python -m paper.table2 --corpus synthetic --systems nslt2018` |" in text
     assert "| GASLT | table2 | not run" not in text
     alone = Claim("SignCL raises BLEU-4", "+1", "+1 (-inf to +inf)", "not seen")
     Table("table2", "Table 2", "python -m paper.table2", ["system"], [["GFSLT-VLP"]], [], [alone], {"seeds": 1}).write(
         tmp_path / "results" / "synthetic"
     )
-    assert "SignCL raises" not in write_page(tmp_path / "results", tmp_path / "README.md", head), "one seed"
+    assert "SignCL raises" not in write_page(tmp_path / "results", tmp_path / "README.md", head)[1], "one seed"
     assert "| GFSLT-VLP | table2 | not run" not in text
     assert "| SMKD | table1 | not run" not in text, "of tables that are not there nothing is listed"
 
@@ -220,7 +223,7 @@ def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch
     assert called[0][1][:2] == ["--corpus", "synthetic"]
     assert called[0][1][called[0][1].index("--seeds") + 1] == "2"
     assert "table6 on synthetic failed: 2 runs failed" in capsys.readouterr().err
-    assert "| seen | synthetic |" in (tmp_path / "results" / "README.md").read_text()
+    assert "| seen | synthetic |" in (tmp_path / "results" / "claims.md").read_text()
     assert not (tmp_path / "README.md").exists()
     assert everything.main([*words, "--only", "table9"]) == 1
     said = capsys.readouterr().err
@@ -254,7 +257,8 @@ def test_the_page_of_this_repository_is_that_of_its_results(tmp_path):
     paper = ROOT / "paper"
     page = tmp_path / "paper" / "README.md"
     shutil.copytree(paper / "results", tmp_path / "paper" / "results")
-    assert (paper / "README.md").read_text() == write_page(page.parent / "results", page, paper / "HEAD.md")
+    written = write_page(page.parent / "results", page, paper / "HEAD.md")
+    assert ((paper / "README.md").read_text(), (paper / "claims.md").read_text()) == written
 
 
 NOT_COMMITTED = (

@@ -49,6 +49,8 @@ ALWAYS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "paper/README.md",
+    "paper/claims.md",
+    "paper/method.md",
     "paper/density_effect.md",
     "paper/pilots.md",
     "paper/preregistered.md",
