@@ -24,6 +24,7 @@ ORDER = (
     "table2",
     "table1",
     "imu",
+    "challengers",
     "best",
     "all_systems",
     "contrast",
@@ -88,7 +89,7 @@ def topic_of(name: str, text: str) -> str:
     """The topic (one of `TOPICS`) of a table's claim."""
     of_tables = {
         ("density_effect", "density_effect-challengers"): TOPICS[0],
-        ("findings", "best", "contrast"): "What else might help: options of this package",
+        ("challengers", "findings", "best", "contrast"): "What else might help: options of this package",
         ("trust",): "Does the score come from the video?",
         ("table6", "table7", "figure7"): "Margins and weight of SignCL",
         ("table9", "figure6"): "The aligner and the counts",

@@ -40,6 +40,7 @@ STEPS = (
     Step("table8", "synthetic"),
     Step("table2", "synthetic"),
     Step("imu", "imu_numbers", seeds=5, data="imu-number-signs"),
+    Step("challengers", "imu_numbers", seeds=8, data="imu-number-signs"),
     Step("table1", "synthetic"),
     Step("table6", "synthetic"),
     Step("table7", "synthetic"),

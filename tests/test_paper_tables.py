@@ -11,6 +11,7 @@ from paper_tiny import SIZES, TINY, made_up, options_of, place_of_features, read
 from paper import (
     all_systems,
     best,
+    challengers,
     contrast,
     extractors,
     figure2,
@@ -280,6 +281,30 @@ def test_learning_curves_have_a_gain_at_every_size(tmp_path, monkeypatch, place)
     assert "(" in made.rows[1][6]
     assert len(made.claims) == 6
     assert (tmp_path / "results" / "imu_numbers" / "imu.png").is_file()
+
+
+def test_each_challenger_is_compared_with_none_at_both_sizes(tmp_path, monkeypatch, place):
+    monkeypatch.setitem(settings.PRESETS, "cpu", settings.Preset("tiny", {}, imu_steps=2))
+    monkeypatch.setattr(challengers, "FRACTIONS", (0.5, 1.0))
+    tiny = ("--changes", *SIZES, "model.conv_width=16", "corpus.name=folder", "decode.max_new_tokens=6")
+    options = options_of(tmp_path, "imu_numbers", "--seeds", "2", *tiny)
+    wanted = challengers.planned(options, place)
+    terms = {name: jobs.recipe_of(wanted[0.5, name], place).loss for name in challengers.ARMS}
+    assert [sorted(set(loss.weights) - {"translation"}) for loss in terms.values()] == [
+        [], ["signcl"], ["sigreg", "slow"], ["invariance", "sigreg", "slow"], ["word_signcl"], ["word_contrast"],
+    ]  # fmt: skip
+    assert terms["SignCL"].signcl.distance_margin == terms["word-aware SignCL"].signcl.distance_margin == 8
+    trained = [wanted[0.5, name] for name in ("slow + invariance + SIGReg", "word-aware SignCL", "word contrast")]
+    assert all(np.isfinite(run.scores["bleu4"]) for run in jobs.run_all(trained, place).values())
+    made = challengers.table(options, made_up(options, wanted.values(), first=challengers.FIRST_SEED))
+    assert [row[1] for row in made.rows] == [*challengers.ARMS] * 2
+    assert made.rows[0][6:] == ["–"] * 3
+    assert made.rows[1][8] == "–", "SignCL is not compared with itself"
+    assert len(made.claims) == 10
+    assert all("by Holm" in claim.ours for claim in made.claims)
+    gain = float(made.rows[1][2].split()[0]) - float(made.rows[0][2].split()[0])
+    assert float(made.rows[1][6].split()[0]) == pytest.approx(gain, abs=0.011)
+    assert (tmp_path / "results" / "imu_numbers" / "challengers.png").is_file()
 
 
 def test_the_best_arm_is_chosen_on_dev_and_told_on_test(tmp_path, monkeypatch, place):
