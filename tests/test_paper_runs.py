@@ -271,7 +271,6 @@ NOT_COMMITTED = (
         "trust",
         "findings",
         "best",
-        "contrast",
     ),
     *("imu", "table1-srp-i3d", "figure2-srp-i3d"),
 )
