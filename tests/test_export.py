@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,12 @@ def test_an_onnx_export_answers_as_its_run_does_without_signcl(runs, tmp_path, c
     model = load_model(runs["slt"], device="cpu")
     wanted = [translate(model, clip, beams=1).text for clip in clips]
     assert without_signcl(tmp_path / "out", *(tmp_path / f"{i}.npy" for i in range(3))).splitlines() == wanted
+    short = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8").split("```python\n")[1]
+    code = short.partition("```")[0].replace('"DIR"', repr(str(tmp_path / "out")))
+    for clip, said in ((1, wanted[1]), (0, wanted[0])):  # the example of the page
+        code_of = code.replace("clip.npy", str(tmp_path / f"{clip}.npy"))
+        printed = subprocess.run([sys.executable, "-c", code_of], capture_output=True, text=True, check=True).stdout
+        assert printed.strip() == said
     spec = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
     assert spec["programs"]["encoder"]["outputs"] == ["steps", "step_lengths", "log_probs"]
     assert spec["classes"][:2] == ["<blank>", "<unk>"]
