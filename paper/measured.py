@@ -165,7 +165,7 @@ def _told(section: Any) -> dict[str, Any]:
 
 
 def _record(wanted: Sequence[Fit], place: Place) -> None:
-    """Makes missing runs; stores all runs and the runs that they start from."""
+    """Makes missing runs; stores them and those that they start from. After an interruption, stores what is done."""
     assert place.store is not None
     bare = dataclasses.replace(place, spans=None)  # density with the corpus's spans; that of `spans` is stored apart
     todo = [job for job in wanted if not (place.store.only_missing and committed(job, place))]
@@ -173,9 +173,13 @@ def _record(wanted: Sequence[Fit], place: Place) -> None:
         place.store.elsewhere[folder_of(job, place).name] = job, bare
     if len(todo) < len(wanted):
         print(f"{len(wanted) - len(todo)} of {len(wanted)} runs are in {place.store.folder} already", file=sys.stderr)
-    run_all(todo, bare)
-    for job, result in run_all(every_run(todo), bare).items():
-        place.store.record(*_row(job, result, place))
+    every = every_run(todo)
+    try:
+        run_all(todo, bare)
+    finally:
+        done = [job for job in every if all(_is_here(folder_of(part, place)) for part in every_run([job]))]
+        for job, result in run_all(done, bare).items():
+            place.store.record(*_row(job, result, place))
 
 
 def every_run(jobs: Iterable[Fit]) -> list[Fit]:

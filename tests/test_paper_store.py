@@ -65,6 +65,23 @@ def test_two_commands_lose_nothing_of_each_other(tmp_path):
     assert whole.value("a-seed0", "sdr", {}) == 50.0
 
 
+def test_runs_that_were_done_before_an_interruption_are_stored(tmp_path, monkeypatch):
+    place = replace(place_of_features(tmp_path), corpus="c", store=Store(tmp_path / "numbers"))
+    first, second = (Fit("imu_numbers/nslt.yaml", (*TINY, f"train.seed={seed}")) for seed in (0, 1))
+    work = jobs._work
+
+    def stopped(job, *rest):
+        if job == second:
+            raise KeyboardInterrupt
+        work(job, *rest)
+
+    monkeypatch.setattr(jobs, "_work", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        results({"arm": [first, second]}, place)
+    assert key_of(first, place) in place.store
+    assert key_of(second, place) not in place.store
+
+
 def test_what_was_measured_of_an_older_run_is_not_of_the_new_one(tmp_path):
     store = Store(tmp_path)
     store.record(row("a-seed0", "a-1"), {"t": ("x", "y")})
