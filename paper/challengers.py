@@ -18,9 +18,9 @@ from paper.density_effect import Arm
 from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
-from paper.pooled import Contrast, fit_model, holm, p_shown, resampled, verdict
+from paper.pooled import Contrast, fit_model, holm, pooled_effect, resampled_runs, verdict
 from paper.script import command_of, run_script
-from paper.settings import CORPORA, PRESETS, describe
+from paper.settings import CORPORA, PRESETS, describe, for_steps
 from paper.statistics import Effect, mean_and_spread
 
 __all__ = ["ARMS", "FIRST_SEED", "main", "planned", "table"]
@@ -44,16 +44,13 @@ METRICS = {"bleu4": "BLEU-4", "exact_match": "exact match %", "sdr": "SDR %", "m
 
 def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, str], Fit]:
     """(share of the training sequences, arm) -> the run, without its seed."""
-    steps = PRESETS[options.preset].imu_steps
-    length = (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000")
+    length = for_steps(PRESETS[options.preset].imu_steps)
     found = {}
     for fraction in FRACTIONS:
         for name, arm in ARMS.items():
-            # SignCL's margins are those of its recipe; a recipe without SignCL refuses them
-            margins = "signcl" in arm.weights or "word_signcl" in arm.weights
-            recipe = CORPORA[options.corpus].recipes["gfslt-signcl" if margins else "gfslt"]
-            values = (f"loss.signcl.distance_margin={MARGIN}",) if margins else ()
-            changes = (*length, f"corpus.fraction={fraction}", arm.changes(MARGIN)[0], *values, *options.changes)
+            # the other settings of SignCL are those of its recipe
+            recipe = CORPORA[options.corpus].recipes["gfslt-signcl" if arm.has_margin else "gfslt"]
+            changes = (*length, f"corpus.fraction={fraction}", *arm.changes(MARGIN), *options.changes)
             found[fraction, name] = Fit(recipe, changes)
     return found
 
@@ -69,25 +66,18 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     primary: list[tuple[str, Contrast]] = []
     for fraction in FRACTIONS:
         found = {name: made[f"{fraction}/{name}"] for name in ARMS}
-        over_none = {metric: _contrasts(metric, found, PLAIN) for metric in METRICS}
-        over_usual = _contrasts("bleu4", found, USUAL)
+        over_none, over_usual = _contrasts(found)
         clips = found[PLAIN][0].card["clips"]["train"]
         for name, of_seeds in found.items():
             gains = [str(over_none[metric].get(name, "–")) for metric in ("bleu4", "map")]
-            usual = "–" if name == PLAIN else str(over_usual.get(name, "–"))
+            usual = str(over_usual.get(name, "–"))
             shown = [mean_and_spread(_values(metric, of_seeds)) for metric in METRICS]
             rows.append([f"{clips} ({fraction:.0%})", name, *shown, *gains, usual])
         for name, gain in over_none["bleu4"].items():
             primary.append((f"{name} raises BLEU-4 on {fraction:.0%} of the training sequences", gain))
-            over = "seeds and sentences, pooled"
-            effects.append((f"{name}, {fraction:.0%}", Effect(gain.estimate, gain.low, gain.high, options.seeds, over)))
+            effects.append((f"{name}, {fraction:.0%}", pooled_effect(gain, options.seeds)))
     corrected = holm([gain for _, gain in primary])
-    claims = [
-        Claim(
-            text, "–", f"{gain}; p {p_shown(gain.p_holm)} by Holm; could have seen {gain.could_see:.2f}", verdict(gain)
-        )
-        for (text, _), gain in zip(primary, corrected, strict=True)
-    ]
+    claims = [Claim(text, "–", gain.tested, verdict(gain)) for (text, _), gain in zip(primary, corrected, strict=True)]
     names, values = zip(*effects)
     effects_picture(options.results / options.corpus / "challengers.png", names, values, "BLEU-4 on test over none")
     every = [result for of_seeds in made.values() for result in of_seeds]
@@ -111,7 +101,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _weights(arm: Arm) -> str:
-    margin = f", margin {MARGIN:g}" if "signcl" in arm.weights or "word_signcl" in arm.weights else ""
+    margin = f", margin {MARGIN:g}" if arm.has_margin else ""
     return ", ".join(f"{name} {weight:g}" for name, weight in arm.weights.items()) + margin
 
 
@@ -119,20 +109,26 @@ def _values(metric: str, found: Sequence[Result]) -> list[float]:
     return [(result.density or {})[metric] if metric in ("sdr", "map") else result.scores[metric] for result in found]
 
 
-def _contrasts(metric: str, found: Mapping[str, Sequence[Result]], plain: str) -> dict[str, Contrast]:
-    """Each other arm against one, from one linear model over the runs of a size."""
-    model = fit_model({name: dict(enumerate(_values(metric, of_seeds))) for name, of_seeds in found.items()})
-    sentences = dict.fromkeys(found, 0.0)
-    if metric == "bleu4":
-        answers = {name: [result.answers() for result in of_seeds] for name, of_seeds in found.items()}
-        told = {name: [hypotheses for hypotheses, _ in runs] for name, runs in answers.items()}
-        drawn = resampled(told, answers[plain][0][1], found[plain][0].scored_as()[1])
-        sentences = {name: float(np.var(drawn[name] - drawn[plain], ddof=1)) for name in found}
-    return {
-        name: model.contrast(f"{name} − {plain}", {name: 1.0, plain: -1.0}, sentences[name])
-        for name in found
-        if name != plain and not (plain == USUAL and name == PLAIN)
+def _contrasts(found: Mapping[str, Sequence[Result]]) -> tuple[dict[str, dict[str, Contrast]], dict[str, Contrast]]:
+    """Each arm against none, for each metric, and each challenger against SignCL in BLEU-4.
+
+    Each metric has one linear model over all runs of a size.
+    """
+    models = {
+        metric: fit_model({name: dict(enumerate(_values(metric, of_seeds))) for name, of_seeds in found.items()})
+        for metric in METRICS
     }
+    drawn = resampled_runs(found)
+
+    def over(plain: str, metric: str) -> dict[str, Contrast]:
+        made = {}
+        for name in found:
+            sentences = float(np.var(drawn[name] - drawn[plain], ddof=1)) if metric == "bleu4" else 0.0
+            if name not in (PLAIN, plain):
+                made[name] = models[metric].contrast(f"{name} − {plain}", {name: 1.0, plain: -1.0}, sentences)
+        return made
+
+    return {metric: over(PLAIN, metric) for metric in METRICS}, over(USUAL, "bleu4")
 
 
 def main(words: list[str] | None = None) -> None:

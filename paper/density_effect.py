@@ -48,10 +48,15 @@ class Arm:
     signcl: dict[str, Any] = field(default_factory=dict)
     """`loss.signcl` values."""
 
+    @property
+    def has_margin(self) -> bool:
+        """Whether a term reads the margins of `loss.signcl`."""
+        return not self.weights.keys().isdisjoint(("signcl", "word_signcl"))
+
     def changes(self, margin: float) -> tuple[str, ...]:
         """The recipe overrides of this arm. `margin` is the mean distance between signs in the baseline."""
         terms = ", ".join(f"{name}: {weight}" for name, weight in {"translation": 1.0, **self.weights}.items())
-        values = {"distance_margin": margin, **self.signcl} if "signcl" in self.weights else {}
+        values = {"distance_margin": margin, **self.signcl} if self.has_margin else {}
         return (f"loss.weights={{{terms}}}", *(f"loss.signcl.{key}={value}" for key, value in values.items()))
 
 

@@ -21,7 +21,7 @@ from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
-from paper.settings import CORPORA, PRESETS, describe
+from paper.settings import CORPORA, PRESETS, describe, for_steps
 from paper.statistics import cell, effect, mean_and_spread, verdict
 from signcl.training.recipe import load_recipe, recipe_path
 
@@ -74,8 +74,7 @@ def _length(options: argparse.Namespace) -> tuple[str, ...]:
     """The length of the arms of `paper.imu`, so that runs are shared; the recipe's length on other corpora."""
     if options.corpus != "imu_numbers":
         return ()
-    steps = PRESETS[options.preset].imu_steps
-    return (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000", f"corpus.fraction={FRACTION}")
+    return (*for_steps(PRESETS[options.preset].imu_steps), f"corpus.fraction={FRACTION}")
 
 
 def _in_time(value: str, recipe: str, length: Sequence[str], corpus: str) -> str:

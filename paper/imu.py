@@ -19,7 +19,7 @@ from paper.measured import results, seconds
 from paper.output import Claim, Table
 from paper.pictures import Line, lines_picture
 from paper.script import command_of, run_script
-from paper.settings import CORPORA, PRESETS, describe
+from paper.settings import CORPORA, PRESETS, describe, for_steps
 from paper.statistics import cell, effect, seed_interval, values_of, verdict
 
 __all__ = ["main", "planned", "table"]
@@ -33,8 +33,7 @@ Cell = tuple[str, float, bool]
 
 def planned(options: argparse.Namespace, place: Place) -> dict[Cell, Fit]:
     """Every run, without its seed."""
-    recipes, steps = CORPORA["imu_numbers"].recipes, PRESETS[options.preset].imu_steps
-    length = (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000")
+    recipes, length = CORPORA["imu_numbers"].recipes, for_steps(PRESETS[options.preset].imu_steps)
     return {
         (system, fraction, signcl): Fit(
             recipes[f"{system}-signcl" if signcl else system],

@@ -119,8 +119,8 @@ TOPICS = (
 )
 """Topics of the claims, in the order of the page."""
 ABOUT_SIGNCL = (
-    "These runs could hardly have shown a gain, because useful negative pairs are rare in the clips and seeds are few "
-    "([in numbers](../docs/findings-tables.md)). A row with *not seen* is no evidence against SignCL."
+    "These runs were unlikely to show a gain: the clips have few useful negative pairs, and there are few seeds ([the "
+    "numbers](../docs/findings-tables.md)). A row with *not seen* is no evidence against SignCL."
 )
 PREREGISTERED = (
     "Eight seeds, a corpus that was accepted by its label statistics alone, and p-values corrected by Holm: "

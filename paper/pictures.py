@@ -127,13 +127,11 @@ def _write_names(axes: Any, places: Mapping[str, tuple[float, float]]) -> None:
     chosen = dict.fromkeys(places, 0)
     for name in [*places] * 3:  # a name moves again when others have moved
         taken = dots * 2 + [boxes[other][side] for other, side in chosen.items() if other != name]
-
-        def covered(side: int, name: str = name, taken: list[Bbox] = taken) -> int:
-            box = boxes[name][side]
-            outside = box.x0 < axes.bbox.x0 or box.x1 > axes.figure.bbox.x1
-            return outside + sum(box.overlaps(other) for other in taken)
-
-        chosen[name] = min(range(len(SIDES)), key=covered)
+        costs = [
+            (box.x0 < axes.bbox.x0 or box.x1 > axes.figure.bbox.x1) + sum(box.overlaps(other) for other in taken)
+            for box in boxes[name]
+        ]
+        chosen[name] = costs.index(min(costs))
     for name, texts in tried.items():
         for side, text in enumerate(texts):
             text.set_visible(side == chosen[name])

@@ -13,7 +13,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Contrast", "Model", "fit_model", "holm", "p_shown", "resampled", "verdict"]
+from paper.jobs import Result
+from paper.statistics import Effect
+
+__all__ = [
+    "Contrast",
+    "Model",
+    "fit_model",
+    "holm",
+    "p_shown",
+    "pooled_effect",
+    "resampled",
+    "resampled_runs",
+    "verdict",
+]
 
 POWER = 0.8
 RESAMPLES = 1000
@@ -39,6 +52,11 @@ class Contrast:
 
     def __str__(self) -> str:
         return f"{self.estimate:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+    @property
+    def tested(self) -> str:
+        """The contrast with its corrected p-value and the difference that it could have seen."""
+        return f"{self}; p {p_shown(self.p_holm)} by Holm; could have seen {self.could_see:.2f}"
 
 
 @dataclass(frozen=True)
@@ -138,6 +156,19 @@ def resampled(
         return resampled_score(metric, told, references, tokenize, "exp")(times)  # type: ignore[arg-type]
 
     return {arm: np.mean([scores(told) for told in runs], axis=0) for arm, runs in answers.items()}
+
+
+def resampled_runs(found: Mapping[str, Sequence[Result]]) -> dict[str, np.ndarray]:
+    """`resampled` BLEU-4 of the runs of each arm, which share their test texts."""
+    answers = {arm: [result.answers() for result in of_seeds] for arm, of_seeds in found.items()}
+    told = {arm: [hypotheses for hypotheses, _ in runs] for arm, runs in answers.items()}
+    first = next(iter(found))
+    return resampled(told, answers[first][0][1], found[first][0].scored_as()[1])
+
+
+def pooled_effect(contrast: Contrast, seeds: int) -> Effect:
+    """The contrast in the form that pictures draw."""
+    return Effect(contrast.estimate, contrast.low, contrast.high, seeds, "seeds and sentences, pooled")
 
 
 def verdict(contrast: Contrast, claim: int = 1) -> str:

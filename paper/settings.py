@@ -311,6 +311,11 @@ def add_only_missing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only-missing", action="store_true", help=about)
 
 
+def for_steps(steps: int) -> tuple[str, ...]:
+    """Recipe overrides of a run of this many steps, which is scored after the last one only."""
+    return f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000"
+
+
 def jobs_at_a_time(jobs: int | None, device: str) -> int:
     """Number of parallel runs: `jobs` if given, else up to 2 on a CPU and 1 on a GPU."""
     return jobs or (min(2, os.cpu_count() or 1) if device == "cpu" else 1)

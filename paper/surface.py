@@ -19,7 +19,7 @@ from paper.measured import results, seconds
 from paper.output import Claim, Table
 from paper.pictures import heat_map
 from paper.script import command_of, run_script
-from paper.settings import CORPORA, PRESETS, describe, place_of
+from paper.settings import CORPORA, PRESETS, describe, for_steps, place_of
 from paper.statistics import Effect, cell, effect, seed_interval, verdict
 
 __all__ = ["main", "planned", "table"]
@@ -33,7 +33,7 @@ Cell = tuple[float, float]
 def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, bool], Fit]:
     """The runs on one corpus, without seeds, by share of the clips and with or without SignCL."""
     recipes, steps = CORPORA["synthetic"].recipes, PRESETS[options.preset].surface_steps
-    length = (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000")
+    length = for_steps(steps)
     return {
         (fraction, signcl): Fit(
             recipes["gfslt-signcl" if signcl else "gfslt"],

@@ -20,7 +20,7 @@ from paper import pooled
 from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import NO_SPANS, Claim, Table, effects_picture
-from paper.pooled import Contrast, fit_model, holm, p_shown, resampled
+from paper.pooled import Contrast, fit_model, holm, pooled_effect, resampled_runs
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, cell, effect, values_of, verdict
@@ -104,10 +104,8 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         claims.append(Claim(text, _said(theirs, treated, plain, metric), str(seen), verdict(seen, sign)))
     for text, metric, contrast, said, sign in _main_effects(found, theirs):
         if metric == "bleu4":
-            over = "seeds and sentences, pooled"
-            effects.append((text, Effect(contrast.estimate, contrast.low, contrast.high, options.seeds, over)))
-        ours = f"{contrast}; p {p_shown(contrast.p_holm)} by Holm; could have seen {contrast.could_see:.2f}"
-        claims.append(Claim(text, said, ours, pooled.verdict(contrast, sign)))
+            effects.append((text, pooled_effect(contrast, options.seeds)))
+        claims.append(Claim(text, said, contrast.tested, pooled.verdict(contrast, sign)))
     picture = options.results / options.corpus / "table8.png"
     chosen: list[tuple[str, Effect]] = [(text, seen) for text, seen in effects if "BLEU" in text]
     effects_picture(picture, [text for text, _ in chosen], [seen for _, seen in chosen], "difference in BLEU-4")
@@ -143,10 +141,7 @@ def _main_effects(
 
     Uses one linear model over all runs of the eight arms; p-values are corrected by Holm for a metric's three factors.
     """
-    answers = {arm: [result.answers() for result in of_seeds] for arm, of_seeds in found.items()}
-    references = answers["000"][0][1]
-    told = {arm: [hypotheses for hypotheses, _ in runs] for arm, runs in answers.items()}
-    drawn = resampled(told, references, found["000"][0].scored_as()[1])
+    drawn = resampled_runs(found)
     for metric, does, sign in (("bleu4", "raises BLEU-4", 1), ("sdr", "lowers SDR", -1)):
         if metric == "sdr" and any(r.density is None for of_seeds in found.values() for r in of_seeds):
             continue

@@ -180,7 +180,7 @@ def retrieval(
         recall={k: float((rank[asked] <= k).mean()) for k in recall_at},
         by_gloss=np.array([queries[of_queries == number].mean() for number in known]),
         gloss_ids=ids[known],
-        hubness=_hubness(neighbours),
+        hubness=_hubness(neighbours, len(rows)),
         queries=len(asked),
         without_match=len(rows) - len(asked),
         average_precision=queries,
@@ -271,9 +271,9 @@ def hubness_interval(
     return float(low), float(high)
 
 
-def _hubness(neighbours: np.ndarray, candidates: int | None = None) -> float:
+def _hubness(neighbours: np.ndarray, candidates: int) -> float:
     """Skewness of how often each of the candidates is a neighbour; 0 if all are equally often."""
-    counts = np.bincount(neighbours[neighbours >= 0], minlength=candidates or len(neighbours))
+    counts = np.bincount(neighbours[neighbours >= 0], minlength=candidates)
     spread = counts.std()
     return float((((counts - counts.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
 

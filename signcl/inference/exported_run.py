@@ -11,16 +11,22 @@ from pathlib import Path
 import numpy as np
 
 
+def open_onnx(file, dtype, providers=None):
+    """Open an ONNX program with onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if dtype == "float16":
+        # the last level crashes on float16, in its NchwcTransformer: github.com/microsoft/onnxruntime/issues/28392
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return onnxruntime.InferenceSession(str(file), options, providers=providers)
+
+
 def load(folder, name):
     """Load a program of the export as a function of arrays."""
     if (folder / f"{name}.onnx").is_file():
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        if json.loads((folder / "export.json").read_text(encoding="utf-8"))["dtype"] == "float16":
-            # the last level crashes on float16, in its NchwcTransformer: github.com/microsoft/onnxruntime/issues/28392
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
+        spec = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        session = open_onnx(folder / f"{name}.onnx", spec["dtype"])
         names = [given.name for given in session.get_inputs()]
         return lambda *arrays: session.run(None, dict(zip(names, arrays)))
     import torch

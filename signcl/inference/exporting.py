@@ -26,6 +26,7 @@ from signcl.data.installed import version_of
 from signcl.data.progress import say
 from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer
 from signcl.inference.export_programs import Program, check_exportable, programs_of
+from signcl.inference.exported_run import open_onnx
 from signcl.systems import System
 from signcl.systems.parts.lm import TextDecoder
 from signcl.training.runs import Run, load_run
@@ -217,7 +218,6 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _write_onnx(followed: Any, program: Program, file: Path, dtype: str) -> Call:
     """Write an ONNX file; returns a function that runs it with onnxruntime."""
-    import onnxruntime
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     axes = [{i: axis for i, axis in enumerate(shape) if isinstance(axis, str)} for shape in program.inputs.values()]
@@ -233,10 +233,7 @@ def _write_onnx(followed: Any, program: Program, file: Path, dtype: str) -> Call
         value.shape = type(value.shape)([names.get(i, size) for i, size in enumerate(value.shape)])
     RemoveUnusedNodesPass()(made.model)  # onnxruntime warns of constants that nothing reads
     made.save(str(file))  # weights above 2 GB go to a separate .data file
-    options = onnxruntime.SessionOptions()
-    if dtype == "float16":  # the last level crashes: see exported_run.py
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = open_onnx(file, dtype, ["CPUExecutionProvider"])
 
     def call(*inputs: Tensor) -> list[Tensor]:
         given = {name: value.numpy() for name, value in zip(program.inputs, inputs)}
