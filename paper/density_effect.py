@@ -70,8 +70,13 @@ ARMS = {
 }
 """The core: SignCL and its two halves at weight .03 with the baseline's mean distance as margin, SignCL with the
 paper's settings, and a challenger that keeps the pull and replaces the push."""
-CHALLENGERS = {"slow + invariance + SIGReg": Arm({"slow": 0.3, "invariance": 0.3, "sigreg": 3.0})}
-"""Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg."""
+CHALLENGERS = {
+    "slow + invariance + SIGReg": Arm({"slow": 0.3, "invariance": 0.3, "sigreg": 3.0}),
+    "word-aware SignCL": Arm({"word_signcl": 0.03}),
+    "word contrast": Arm({"word_contrast": 0.1}),
+}
+"""Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg. Weights as in
+`paper.challengers`."""
 BESIDE_CHALLENGERS = ("none", "both", "slow + SIGReg")
 
 

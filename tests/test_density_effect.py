@@ -86,14 +86,14 @@ def test_holm_by_hand():
     assert [c.p_holm for c in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def made_up(seeds=4):
+def made_up(seeds=4, arms=tuple(density_effect.ARMS), first=0):
     """Runs in which retrieval helps and density does nothing."""
     draw, rows, answers = np.random.default_rng(0), {}, {}
     words = ["the", "woman", "buys", "a", "red", "book", "and", "the", "man", "sleeps"]
     references = {f"test-{i}": " ".join(draw.permutation(words)) for i in range(30)}
     for start in density_effect.STARTS:
-        for arm in density_effect.ARMS:
-            for seed in range(seeds):
+        for arm in arms:
+            for seed in range(first, first + seeds):
                 found, dense = 60 + 10 * draw.random(), 40 + 30 * draw.random()
                 bleu = 0.5 * found + draw.normal() + (5 if arm == "both" else 0)
                 values = {"bleu1": bleu, "bleu2": bleu, "bleu3": bleu, "bleu4": bleu, "rouge_l": bleu, "chrf": bleu}
@@ -149,6 +149,26 @@ def test_verdicts_wait_for_every_run(tmp_path):
     assert sum("both − push" in line for line in explored) == 2
     assert claims[0]["text"] == "SignCL raises BLEU-4, from random weights"
     assert claims[0]["verdict"] == said["random: both − none"]
+
+
+def test_challengers_have_their_own_answers_and_rule(tmp_path):
+    arms = (*density_effect.BESIDE_CHALLENGERS, *density_effect.CHALLENGERS)
+    rows, answers, references = made_up(8, arms, first=100)
+    for (start, arm, _), row in rows.items():
+        if arm == "word contrast":
+            row["bleu4"] += 20
+            row["map"] += 5 if start == "random" else 9
+    write_rows(tmp_path / "density_effect", rows, answers, references)
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "density_effect/README.md").read_text()
+    assert "96 runs; seeds 100 to 107" in page
+    assert page.count(" | **supported** |") >= 4, "word contrast over none and over SignCL, in both starts"
+    assert "the winner is word contrast." in page
+    claims = json.loads((tmp_path / "density_effect/density_effect-challengers.json").read_text())["claims"]
+    assert len(claims) == 14
+    repeated = [line for line in page.splitlines() if line.startswith("| random: both − none")]
+    assert len(repeated) == 1
+    assert repeated[0].split("|")[4].strip() == "–", "not corrected: it repeats a contrast of the core"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +311,7 @@ def test_finished_runs_of_another_machine_can_be_left_out(tmp_path, monkeypatch)
     words = ["--challengers", "--seeds", "1", "--out", str(tmp_path), "--results", str(tmp_path / "results")]
     density_effect.main([*words, "--jobs", "1", "--minutes", "0"])
     encoder, *wanted = made
-    assert len(wanted) == 2 * 4
+    assert len(wanted) == 2 * 6
     options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=True)
     place, _, _ = density_effect.places(options)
     jobs = {key: job.seeded(100) for key, job in density_effect.planned(options).items()}
@@ -330,9 +350,12 @@ def test_arms_are_recipes(tmp_path):
     assert "pretrained:" in recipes["signs", "none"].model.visual_weights
     options.challengers = True
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
-    assert len(recipes) == 2 * 4
+    assert len(recipes) == 2 * 6
     weights = {"translation": 1.0, "slow": 0.3, "invariance": 0.3, "sigreg": 3.0}
     assert recipes["signs", "slow + invariance + SIGReg"].loss.weights == weights
+    assert recipes["signs", "word-aware SignCL"].loss.weights == {"translation": 1.0, "word_signcl": 0.03}
+    assert recipes["signs", "word-aware SignCL"].loss.signcl.distance_margin == 33
+    assert recipes["signs", "word contrast"].loss.weights == {"translation": 1.0, "word_contrast": 0.1}
 
 
 # -- which code a run is known by -------------------------------------------------------------------------------------
