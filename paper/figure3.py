@@ -65,7 +65,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     claims = []
     for kind in kinds:
         seen = drop(values[kind].accuracy, order, count, options.seeds)
-        text = f"crowded glosses are recognised worse: accuracy of the last bin less the first, {KINDS[kind]}"
+        text = f"crowded glosses are recognised worse: accuracy of the last bin − the first, {KINDS[kind]}"
         claims.append(Claim(text, "below 0 (drawn, not printed)", str(seen), verdict(seen, -1)))
     gloss_free = list(kinds)[1]
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
@@ -92,10 +92,11 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         ["bin", "glosses", *(f"{KINDS[kind]}: SDR % / mAP % / accuracy %" for kind in kinds)],
         rows,
         [
-            f"Bin 1 is the least crowded under SMKD features. {len(order)} glosses with two and more instances in dev "
-            "and test, each weighing the same; ratios and accuracies are means over seeds. Drops: 95 % by Welch's t "
-            "over the glosses of both bins. The paper's bins have about 60 glosses. Translation: mean ± standard "
-            "deviation over seeds, differences over seeds and sentences.",
+            f"Bin 1 has the least crowded glosses under SMKD features. {len(order)} glosses have at least two "
+            "instances in dev and test; each has the same weight. Ratios and accuracies are means over seeds. Interval "
+            "of a drop in accuracy: 95 %, Welch's t over the glosses of the first and the last bin. The paper's bins "
+            "have about 60 glosses. Translation: mean ± standard deviation over seeds; differences over seeds and "
+            "sentences.",
         ],
         claims,
         describe(options, place, frame=options.frame, **{"training seconds": round(seconds(every))}),

@@ -109,10 +109,10 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     seen = _rate(pairs, told, references)
     separated, mixed = sum(c.net > 0 for c in counts), sum(c.net < 0 for c in counts)
     notes = [
-        f"Pairs: {source}. Percent of {sum(c.chances for c in counts)} sentences, over {options.seeds} seeds, that "
-        f"have exactly one of the two signs. Separated by SignCL on balance: {separated} pairs; confused by it on "
-        f"balance: {mixed}; neither: {len(counts) - separated - mixed}. Sentences helped "
-        f"{sum(len(c.helped) for c in counts)}, hurt {sum(len(c.hurt) for c in counts)}."
+        f"Pairs: {source}. Percentages are of the {sum(c.chances for c in counts)} sentences, over {options.seeds} "
+        f"seeds, that have exactly one of the two signs. On balance SignCL separates {separated} of {len(counts)} "
+        f"pairs and confuses {mixed}. It helps in {sum(len(c.helped) for c in counts)} sentences and hurts in "
+        f"{sum(len(c.hurt) for c in counts)}."
     ]
     best = min((c for c in counts if c.helped), key=lambda c: (-c.net, -len(c.helped), str(c.pair)), default=None)
     worst = min((c for c in counts if c.hurt), key=lambda c: (c.net, -len(c.hurt), str(c.pair)), default=None)
@@ -149,7 +149,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         notes,
         [
             Claim(
-                "SignCL confuses pairs of signs less often (percent of sentences, SignCL less baseline)",
+                "SignCL confuses pairs of signs less often (percent of sentences, SignCL − baseline)",
                 "one pair shown",
                 str(seen),
                 verdict(seen, -1),

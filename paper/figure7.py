@@ -71,7 +71,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             length_note(options),
             "Ours: mean ± standard deviation over seeds, test split; differences: 95 % over seeds and sentences. The "
-            "paper prints the curve only, of one run for each weight.",
+            "paper prints only a curve, with one run per weight.",
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(sum(map(seconds, found.values())))}),

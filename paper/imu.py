@@ -77,9 +77,9 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             f"{steps} steps a run, no pretraining, 154 test sequences of numbers that training never saw. Ours: mean ± "
             "standard deviation over seeds; gains: 95 % over seeds and sentences (takes of one number together), of "
-            f"SDR over seeds; means over sizes: Student over seeds. Of {len(seen)} gains in BLEU-4 SignCL helps in "
-            f"{seen.count('supported')}, hurts in {seen.count('contradicted')}, and nothing is seen in "
-            f"{seen.count('not seen')}; by chance alone one in twenty would be called either.",
+            "SDR over seeds; means over sizes: Student over seeds. In BLEU-4 SignCL helps in "
+            f"{seen.count('supported')} of {len(seen)} rows and hurts in {seen.count('contradicted')}; in "
+            f"{seen.count('not seen')} no difference is seen. By chance, about one row in twenty would show one.",
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(sum(map(seconds, found.values())))}),

@@ -98,11 +98,12 @@ def topic_of(name: str, text: str) -> str:
     for names, topic in of_tables.items():
         if name in names:
             return topic
-    if text.startswith("baseline "):
+    if " the baseline " in text:
         return "Against the systems that Tables 2 and 3 quote"
     if "SignCL" in text:
         return "Does SignCL lower density?" if "SDR" in text else "Does SignCL translate or recognise better?"
-    return "What VLP brings" if text.startswith("VLP") else "Denser features: recognised and translated worse?"
+    of_vlp = text.startswith(("VLP raises", "VLP lowers"))
+    return "What VLP brings" if of_vlp else "Denser features: recognised and translated worse?"
 
 
 TOPICS = (

@@ -90,11 +90,12 @@ def table(options: argparse.Namespace, place: Place) -> Table:
          "gain in BLEU-4", "in SDR", "SignCL"],
         rows,
         [
-            f"GFSLT from the shared frame encoder, {steps} steps a run. Of {len(words)} cells SignCL helps in "
-            f"{words.count('helps')}, hurts in {words.count('hurts')}, and none is seen in {words.count('not seen')}; "
-            "by chance alone one in twenty would be called either. Mean ± standard deviation over seeds; gains: BLEU-4 "
-            "95 % over seeds and sentences, SDR over seeds. In the picture a star marks what is seen. "
-            "Corpora of other shares have other signs and sentences, so only differences within a row can be compared.",
+            f"GFSLT from the shared frame encoder, {steps} steps a run. SignCL helps in {words.count('helps')} "
+            f"of {len(words)} cells and hurts in {words.count('hurts')}; in {words.count('not seen')} no difference is "
+            "seen. By chance, about one cell in twenty would show one. Mean ± standard deviation over seeds; gains: "
+            "BLEU-4 95 % over seeds and sentences, SDR over seeds. In the picture a star marks a difference that is "
+            "seen. Corpora with another share of twins have other signs and sentences, so only differences within a "
+            "row can be compared.",
         ],
         _claims(found, options.seeds),
         describe(options, replace(place, corpus_id=" ".join(ids)),

@@ -61,11 +61,13 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
 def length_note(options: argparse.Namespace) -> str:
     """A description of the arms, for the notes of a table."""
     sweep, first = sweep_of(options), arm(options)
-    what = "NSLT on the features of VLP, which stand still; SignCL looks at its embedding, and SDR is measured there"
+    long = f"with {' '.join(sweep.length)}" if sweep.length else "for the recipe's number of steps"
+    what = "trains NSLT on the fixed features of VLP"
+    where = " SignCL acts on NSLT's embedding of these features, and SDR is measured there."
     if first.features is None:
         start = "VLP" if first.start else "random" if options.corpus == "imu_numbers" else "shared"
-        what = f"GFSLT finetuned from the same {start} weights"
-    return f"Every arm: {what}; {' '.join(sweep.length) or 'the length of the recipe'}."
+        what, where = f"finetunes GFSLT from the same {start} weights", ""
+    return f"Every arm {what}, {long}.{where}"
 
 
 def arm_rows(

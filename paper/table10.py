@@ -76,15 +76,15 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         alone = [correlated(one.sdr, one.accuracy) for one in of_seeds]
         each = ", ".join("–" if one is None else f"{one.spearman.value:+.2f}" for one in alone)
         notes.append(
-            f"{KINDS[kind]}: {len(mean.glosses)} glosses with two and more of {int(mean.counts.sum())} instances; "
+            f"{KINDS[kind]}: {len(mean.glosses)} glosses with at least two instances, {int(mean.counts.sum())} in all; "
             f"mean SDR {100 * mean.sdr.mean():.2f} %, mAP {100 * np.nanmean(mean.map):.1f} %, accuracy "
             f"{100 * mean.accuracy.mean():.1f} %; Spearman of SDR seed by seed: {each}."
         )
     notes.append(
         "Each cell: coefficient (95 % over glosses; p). Distances are in units of their mean over glosses. Partial: "
-        "the logarithm of the gloss's frequency in training held fixed, since rare glosses are recognised badly and "
-        "have unstable ratios at the same time. The paper's numbers are of SMKD features on its own corpora; its "
-        "p-values fit about 351 glosses."
+        "with the logarithm of the gloss's training frequency held fixed, because rare glosses are recognised badly "
+        "and have unstable ratios. The paper's numbers are of SMKD features on its own corpora; its p-values "
+        "correspond to about 351 glosses."
     )
     effects = {label: _effect(one, options.seeds) for label, one in drawn.items() if one is not None}
     picture = options.results / options.corpus / "table10.png"

@@ -76,10 +76,15 @@ BLEU-4; one of them must be a mistake."""
 QUOTED = {"phoenix14t": "GFSLT-VLP 21.44", "csl_daily": "GFSLT-VLP 11.00"}
 """BLEU-4 that the paper quotes for a system that it also trained itself."""
 BASELINES = (
-    ("baseline NSLT (2018): GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "nslt2018", ""),
-    ("baseline GASLT: GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "gaslt", ""),
-    ("baseline GFSLT: GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "gfslt", "table8"),
-    ("baseline Sign2GPT: GFSLT-VLP + SignCL in both raises BLEU-4 over it", "signcl-both", "sign2gpt", ""),
+    ("GFSLT-VLP is better than the baseline NSLT (2018), in BLEU-4", "gfslt-vlp", "nslt2018", ""),
+    ("GFSLT-VLP is better than the baseline GASLT, in BLEU-4", "gfslt-vlp", "gaslt", ""),
+    ("GFSLT-VLP is better than the baseline GFSLT, in BLEU-4", "gfslt-vlp", "gfslt", "table8"),
+    (
+        "GFSLT-VLP + SignCL in both is better than the baseline Sign2GPT, in BLEU-4",
+        "signcl-both",
+        "sign2gpt",
+        "",
+    ),
 )
 """Claims implied by the order of rows in the paper's tables: (claim, better row, worse row, table that has this claim
 already)."""
@@ -184,9 +189,9 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows,
         [
             "Ours: mean ± standard deviation over seeds, test split; differences: 95 % over seeds and sentences. The "
-            f"paper's numbers are of {CORPORA[source].title}, no seeds given, those of the first four systems quoted "
-            "from their authors; only the direction of a difference can be compared on another corpus. BLEU-4 of "
-            f"others who ran it there: {_independent(source)}; the interval of one score over its test sentences is "
+            f"paper's numbers are of {CORPORA[source].title}, without seeds; it quotes those of the first four systems "
+            "from their authors. Only the direction of a difference can be compared on another corpus. BLEU-4 of "
+            f"independent reruns there: {_independent(source)}; the interval of one score over its test sentences is "
             f"about ± {NOISE[source]}. The paper also quotes {QUOTED[source]} beside its own run.",
         ],
         claims,

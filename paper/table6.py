@@ -53,9 +53,9 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             f"{length_note(options)} Factor {factor:g} words per gloss, weight {weight:g}.",
             "Ours: mean ± standard deviation over seeds, test split; differences: 95 % over seeds and sentences. A "
-            "clip whose frames all lie within twice the margin has no negative: SignCL only pulls its frames together.",
-            f"The paper's six numbers spread by {theirs:.2f}; an independent group measured 0.27 to 0.28 between "
-            "seeds of one such system, so one run of each cannot tell them apart.",
+            "clip that is shorter than two margins has no negatives: SignCL only pulls its frames together.",
+            f"The paper's six numbers differ by at most {theirs:.2f}. An independent group measured a standard "
+            "deviation of 0.27 to 0.28 over seeds of such a system, so single runs cannot tell them apart.",
         ],
         [Claim("SignCL is not sensitive to the floor of the margin", f"spread {theirs:.2f}", str(spread),
                spread.verdict)],

@@ -68,8 +68,8 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             f"{length_note(options)} GT here {value['GT']:g} (paper: 2.1). Floor {floor:g} frames, weight {weight:g}.",
             "Ours: mean ± standard deviation over seeds, test split; differences: 95 % over seeds and sentences. A "
-            "clip whose frames all lie within twice the margin has no negative: SignCL only pulls its frames together, "
-            "what a large factor does to short clips.",
+            "clip that is shorter than two margins has no negatives: SignCL only pulls its frames together. This "
+            "happens in short clips when the factor is large.",
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(sum(map(seconds, found.values())))}),

@@ -119,11 +119,11 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows,
         [
             "Ours: mean ± standard deviation over seeds, test split. Differences: 95 % over seeds and sentences; of "
-            "SDR over seeds. Main effects: the mean of the four arms with less that of the four without, from one "
-            "linear model over all runs (value = arm + seed + rest) with its pooled residuals and, for BLEU-4, the "
-            "variance over sentences; p-values are corrected by Holm for the three factors; *could have seen* is the "
-            "difference that 4 of 5 such experiments would find. The paper's numbers are of another corpus unless the "
-            "corpus is its own; only the direction of a difference can be compared.",
+            "SDR over seeds. A main effect is the mean of the four arms with a factor, minus the mean of the four "
+            "without it. It comes from one linear model over all runs (value = arm + seed + rest) with pooled "
+            "residuals and, for BLEU-4, the variance over sentences. Its p-values are corrected by Holm for the three "
+            "factors. *could have seen* is the true difference that 4 of 5 such experiments would find. Unless this is "
+            "the paper's own corpus, only the direction of a difference can be compared with its numbers.",
             *([NO_SPANS] if any(r.density is None for r in every) else []),
         ],
         claims,

@@ -71,10 +71,10 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         ["trained on", "split", "WER %", "paper WER %", *(label for _, label, _ in TRUTH), "clips left out"],
         rows,
         [
-            "Mean ± standard deviation over seeds. The paper's row is of the aligner trained on train and test; its "
-            "own corpus unless this one is it. Boundaries against the corpus's own spans: both ends of every sign, "
-            "blank frames given to the nearest sign, so that transitions between signs count as errors. Clips are left "
-            "out where a gloss never occurs in training or the clip is too short for its glosses.",
+            "Mean ± standard deviation over seeds. The paper's aligner was trained on train and test, on the paper's "
+            "own corpora. Boundaries are compared with the corpus's own spans, at both ends of every sign. Blank "
+            "frames are given to the nearest sign, so transitions between signs count as errors. A clip is left out if "
+            "one of its glosses never occurs in training, or if it is too short for its glosses.",
         ],
         _claims(reports, theirs),
         describe(
@@ -105,16 +105,16 @@ def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[s
     leak, own = _gap(reports, DEV, TEST), _gap(reports, TEST, OWN)
     claims = [
         Claim(
-            "trained on train and test, the aligner errs less on test than on dev (WER dev less test)",
+            "trained on train and test, the aligner makes fewer errors on test than on dev (WER dev − test)",
             f"{theirs['dev'] - theirs['test']:+.2f}",
             str(leak),
             verdict(leak),
         ),
-        Claim("training on test lowers its WER (merged less train alone)", "–", str(own), verdict(own, -1)),
+        Claim("training on test lowers its WER on test (trained on both − on train)", "–", str(own), verdict(own, -1)),
     ]
     if all("against_truth" in r for kind in ("train", "train + test") for r in reports[kind, "test"]):
         edges = _gap(reports, TEST, OWN, "boundary_error")
-        text = "training on test brings its boundaries nearer to the truth (frames, merged less train alone)"
+        text = "training on test lowers its boundary error (frames, trained on both − on train)"
         claims.append(Claim(text, "–", str(edges), verdict(edges, -1)))
     return claims
 

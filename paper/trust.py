@@ -99,9 +99,9 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows,
         [
             "BLEU-4 on test, mean ± standard deviation over seeds; differences: 95 % over seeds. shuffled: the clip's "
-            "own frames in random order; zeros, mean, noise: no picture, the length of the clip is kept; another: the "
-            "answer to another clip. Conventions: full stop as written, everywhere, nowhere; tokenizer none, 13a (of "
-            "Chinese: zh, char); case as written, lower.",
+            "own frames in random order; zeros, mean, noise: no image, the same number of frames; another: the answer "
+            "to another clip. The 12 conventions: full stop as written, always or never; tokenizer none or 13a (for "
+            "Chinese: zh or char); case as written or lower.",
         ],
         claims,
         describe(options, place),

@@ -162,7 +162,7 @@ def test_figure_5_counts_both_ways_with_pairs_mined_or_named(arguments, tmp_path
     figure5.main(arguments)
     text = (results(arguments) / "figure5.md").read_text()
     assert "nearest of the baseline's glosses" in text
-    assert "Separated by SignCL on balance:" in text
+    assert "On balance SignCL separates" in text
     assert "Counter-example" in text
     named = tmp_path / "pairs.tsv"
     named.write_text("a\tb\twords_a\twords_b\nWIND\tREGEN\twind\tregen|schauer\n")
