@@ -86,7 +86,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     for name, of_seeds in probed.items():
         for video, text in (("another", "another clip"), ("noise", "noise"), ("shuffled", "shuffled frames")):
             lost = seed_interval([one["bleu4"]["intact"] - one["bleu4"][video] for one in of_seeds])
-            effects.append((f"{name}: intact less {video}", lost))
+            effects.append((f"{name}: intact − {video}", lost))
             claims.append(Claim(f"{name} needs the video: BLEU-4 over that with {text}", "–", str(lost), verdict(lost)))
     picture = options.results / options.corpus / "trust.png"
     effects_picture(picture, [n for n, _ in effects], [e for _, e in effects], "BLEU-4 lost without the true video")

@@ -176,7 +176,9 @@ def test_the_figure_of_the_impact_draws_bins_and_scores(tmp_path):
         SimpleNamespace(sdr=0.5 + 0.1 * i, accuracy=0.8 - 0.1 * i, error=0.02 if i else float("nan")) for i in range(3)
     ]
     figure = impact_figure(
-        {"SMKD": bins, "VLP": bins[1:]}, {"SMKD": {"NSLT": 20.0}, "VLP": {"NSLT": 12.0}}, tmp_path / "f3.svg"
+        {"SMKD": [bins[1], bins[0], bins[2]], "VLP": bins[1:]},
+        {"SMKD": {"NSLT": 20.0}, "VLP": {"NSLT": 12.0}},
+        tmp_path / "f3.svg",
     )
     left, right = figure.axes
     assert left.lines[0].get_xdata() == pytest.approx([50, 60, 70])

@@ -180,6 +180,8 @@ def impact_figure(
 ) -> Figure:
     """Draws the effect of density, like Figure 3 of the paper: (a) accuracy against density for gloss bins; (b) scores.
 
+    A line connects the bins of one kind of features from the lowest to the highest density.
+
     Args:
         bins: the bins of each kind of features, from `signcl.density.density_bins`; bars are standard errors.
         translation: the score of each system for each kind of features; without it, only (a) is drawn.
@@ -205,6 +207,7 @@ def impact_figure(
     panels = figure.subplots(1, 2 if translation else 1, squeeze=False)[0]
     family = _fonts()
     for number, (name, own) in enumerate(bins.items()):
+        own = sorted(own, key=lambda one: one.sdr)  # the line runs from the clearest bin to the densest
         errors = [0.0 if np.isnan(one.error) else 100 * one.error for one in own]
         x, y = [100 * one.sdr for one in own], [100 * one.accuracy for one in own]
         panels[0].errorbar(
