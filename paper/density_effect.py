@@ -75,8 +75,8 @@ CHALLENGERS = {
     "word-aware SignCL": Arm({"word_signcl": 0.03}),
     "word contrast": Arm({"word_contrast": 0.1}),
 }
-"""Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg. Weights as in
-`paper.challengers`."""
+"""Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg; `paper.challengers`
+trains them on the number signs."""
 BESIDE_CHALLENGERS = ("none", "both", "slow + SIGReg")
 
 

@@ -16,7 +16,7 @@ import torch
 from paper_tiny import ROOT
 
 from paper import density_effect
-from paper.effect_analysis import analyse
+from paper.effect_analysis import LOSSES, analyse
 from paper.effect_page import ARMS, winners
 from paper.jobs import Place, Result
 from paper.pooled import fit_model, holm
@@ -126,6 +126,7 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
 
 def test_the_page_explains_every_arm():
     assert set(ARMS) == {*density_effect.ARMS, *density_effect.CHALLENGERS}
+    assert LOSSES["challengers"] == tuple(density_effect.CHALLENGERS)
 
 
 def test_verdicts_wait_for_every_run(tmp_path):
