@@ -47,6 +47,8 @@ class Arm:
     """Weights of the loss terms besides translation."""
     signcl: dict[str, Any] = field(default_factory=dict)
     """`loss.signcl` values."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Other values of the section `loss`, such as `word_signcl.stop_length`."""
 
     @property
     def has_margin(self) -> bool:
@@ -57,7 +59,8 @@ class Arm:
         """The recipe overrides of this arm. `margin` is the mean distance between signs in the baseline."""
         terms = ", ".join(f"{name}: {weight}" for name, weight in {"translation": 1.0, **self.weights}.items())
         values = {"distance_margin": margin, **self.signcl} if self.has_margin else {}
-        return (f"loss.weights={{{terms}}}", *(f"loss.signcl.{key}={value}" for key, value in values.items()))
+        values = {f"signcl.{key}": value for key, value in values.items()} | self.settings
+        return (f"loss.weights={{{terms}}}", *(f"loss.{key}={value}" for key, value in values.items()))
 
 
 ARMS = {
@@ -77,6 +80,11 @@ CHALLENGERS = {
 }
 """Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg; `paper.challengers`
 trains them on the number signs."""
+ALL_WORDS = {
+    "word-aware SignCL, all words": Arm({"word_signcl": 0.03}, settings={"word_signcl.stop_length": 0}),
+    "word contrast, all words": Arm({"word_contrast": 0.1}, settings={"word_contrast.stop_length": 0}),
+}
+"""Trained after the challengers, with their seeds: in those, the two losses dropped short words (man, buy, two)."""
 BESIDE_CHALLENGERS = ("none", "both", "slow + SIGReg")
 
 
@@ -143,7 +151,11 @@ def planned(options: argparse.Namespace) -> dict[tuple[str, str], Fit]:
     preset = PRESETS[options.preset]
     _, encoder, where = places(options, make=False)
     weights = {"random": "", "signs": f"pretrained:{folder_of(encoder, where)}"}
-    arms = CHALLENGERS | {name: ARMS[name] for name in BESIDE_CHALLENGERS} if options.challengers else ARMS
+    arms = ARMS
+    if options.all_words:
+        arms = ALL_WORDS
+    elif options.challengers:
+        arms = CHALLENGERS | {name: ARMS[name] for name in BESIDE_CHALLENGERS}
     return {
         (start, name): Fit(
             "synthetic/finetune-signcl.yaml",
@@ -180,7 +192,7 @@ def train(options: argparse.Namespace, results: Path) -> None:
     wrong = [name for name, (_, _, holds) in accepted(place.root).items() if not holds]
     if wrong:
         raise SystemExit(f"the corpus at {place.root} does not meet the design's criteria: {', '.join(wrong)}")
-    first = 100 if options.challengers else 0
+    first = 100 if options.challengers or options.all_words else 0
     rows, answers, references = read_rows(results)
     for seed in range(first, first + options.seeds):
         wanted = {key: job.seeded(seed) for key, job in planned(options).items()}
@@ -212,7 +224,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu")
     parser.add_argument("--seeds", type=SEEDS, default=8)
     parser.add_argument("--minutes", type=real(low=0, high=1e6), help="start no new run after this many minutes")
-    parser.add_argument("--challengers", action="store_true", help="run the second block, with fresh seeds")
+    block = parser.add_mutually_exclusive_group()
+    block.add_argument("--challengers", action="store_true", help="run the second block, with fresh seeds")
+    block.add_argument("--all-words", action="store_true", help="run its word losses again, with short words too")
     parser.add_argument("--jobs", type=JOBS, help="parallel runs, one thread each; default: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--device", help="default: the device of the preset")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder for runs")

@@ -20,6 +20,7 @@ __all__ = ["CHALLENGES", "EXPLORED", "LOSSES", "PRIMARY", "REPEATED", "SECONDARY
 LOSSES = {
     "core": ("both", "slow + SIGReg"),
     "challengers": ("slow + invariance + SIGReg", "word-aware SignCL", "word contrast"),
+    "all-words": ("word-aware SignCL, all words", "word contrast, all words"),
 }
 """Block -> the losses that its rule may call a winner."""
 PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
@@ -29,6 +30,10 @@ CHALLENGES = (
     ("slow + invariance + SIGReg", "slow + SIGReg"),
 )
 """The primary contrasts of the challengers' block."""
+ALL_WORDS = tuple((loss, other) for loss in LOSSES["all-words"] for other in ("none", "both"))
+"""The primary contrasts of the block in which the word losses keep short words."""
+WITHOUT_SHORT = tuple((loss, loss.removesuffix(", all words")) for loss in LOSSES["all-words"])
+"""Secondary there: the same loss without short words."""
 REPEATED = (("both", "none"), ("slow + SIGReg", "none"))
 """Primary contrasts of the core that the challengers' block repeats with fresh seeds, not corrected there."""
 EXPLORED = (("both", "push"),)
@@ -36,6 +41,8 @@ EXPLORED = (("both", "push"),)
 COLLAPSED = "pull"
 """The arm whose features collapse; `explored` repeats the slopes without it."""
 SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
+DESIGNS = ((ALL_WORDS, WITHOUT_SHORT), (CHALLENGES, REPEATED), (PRIMARY, SECONDARY))
+"""Primary and secondary contrasts of the blocks; the runs of a block have arms for the first that fits."""
 RESAMPLES = 1000
 SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
 
@@ -47,7 +54,7 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     slopes.
 
     Args:
-        rows: runs of one block: core or challengers, distinguished by their seeds.
+        rows: runs of one block (`paper.effect_page.block_of`).
 
     Raises:
         ValueError: no run is left.
@@ -65,9 +72,8 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
         """(start, arm, arm) of the pairs of which both arms were trained."""
         return [(s, a, b) for s in _starts(rows) for a, b in pairs if {(s, a), (s, b)} <= arms.keys()]
 
-    primary, rest = among(CHALLENGES), among(REPEATED)
-    if not primary:
-        primary, rest = among(PRIMARY), among(SECONDARY)
+    pairs = [(among(first), among(second)) for first, second in DESIGNS]
+    primary, rest = next((both for both in pairs if both[0]), ([], []))
     found: dict[str, Any] = {"seeds": sorted({key[2] for key in whole}), "runs": len(whole)}
     found["pushed nothing"] = {
         arm: len(runs) for arm, runs in _by_arm({k: r for k, r in whole.items() if k not in rows}).items()

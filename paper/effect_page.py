@@ -15,15 +15,23 @@ from paper.pooled import Contrast, p_shown, verdict
 from paper.raw_results import Rows, read_rows
 from signcl.data.files import atomic_write, write_text
 
-__all__ = ["ARMS", "PREREGISTERED", "RUNS", "winners", "write_effect_page"]
+__all__ = ["ARMS", "PREREGISTERED", "RUNS", "block_of", "winners", "write_effect_page"]
 
 T = TypeVar("T")
 PREREGISTERED = "5d601f7"
 """The commit that fixed the design, before every run."""
 
 
-RUNS = {"core": 96, "challengers": 96}
+RUNS = {"core": 96, "challengers": 96, "all-words": 96}
 """Number of runs in the design: 8 seeds of each arm in each start."""
+BESIDE_ALL_WORDS = ("none", "both", "word-aware SignCL", "word contrast")
+"""Runs of the challengers with which the block all-words is compared."""
+TITLES = {
+    "core": "The core",
+    "challengers": "The challengers, with fresh seeds",
+    "all-words": "The word losses again, with short words",
+}
+OPTIONS = {"core": "", "challengers": " --challengers", "all-words": " --all-words"}
 STARTS = {"random": "random weights", "signs": "an encoder of other signs"}
 """How the page names the starts."""
 ARMS = {
@@ -36,6 +44,8 @@ ARMS = {
     "slow + invariance + SIGReg": "the same, and two noisy views of a clip together",
     "word-aware SignCL": "SignCL, weight .03, which spares far frames of one word",
     "word contrast": "frames of one word in different clips together, weight .1",
+    "word-aware SignCL, all words": "the same as word-aware SignCL, and words of up to three letters are used too",
+    "word contrast, all words": "the same as word contrast, and words of up to three letters are used too",
 }
 """What each arm trains with, in the order of the page."""
 COMMAND = "python -m paper.density_effect --from-results"
@@ -44,7 +54,7 @@ QUESTIONS = {
     ("both", "pull"): ("Does the push of SignCL add to its pull?", "SignCL raises BLEU-4 over its pull alone"),
     **{
         (loss, other): (question.format(loss=loss), claim.format(loss=loss))
-        for loss in ("slow + SIGReg", *LOSSES["challengers"])
+        for loss in ("slow + SIGReg", *LOSSES["challengers"], *LOSSES["all-words"])
         for other, question, claim in (
             ("none", "Does {loss} raise BLEU-4?", "{loss} raises BLEU-4"),
             ("both", "Is {loss} better than SignCL?", "{loss} raises BLEU-4 over SignCL"),
@@ -67,12 +77,9 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
     rows, answers, references = read_rows(results)
     if not rows:
         raise ValueError(f"no runs at {results}; run `python -m paper.density_effect --minutes 60` first")
-    blocks = {
-        name: {key: row for key, row in rows.items() if (key[2] >= 100) == fresh}
-        for name, fresh in (("core", False), ("challengers", True))
-    }
     parts = [_head(title, rows)]
-    for name, block in blocks.items():
+    for name in RUNS:
+        block = block_of(name, rows)
         if not block:
             continue
         told = {key: answers[key] for key in block if key in answers}
@@ -84,6 +91,19 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
         _table(name, found, block, title).write(results)
         _picture(results / f"gains-{name}.png", {key: row for key, row in block.items() if not pushed_nothing(row)})
     write_text(page, "\n".join(parts))
+
+
+def block_of(name: str, rows: Rows) -> Rows:
+    """The runs of a block. The first seeds are the core's; the block all-words has no runs without its own losses."""
+    if name == "core":
+        return {key: row for key, row in rows.items() if key[2] < 100}
+    own = {key: row for key, row in rows.items() if key[2] >= 100}
+    again = LOSSES["all-words"]
+    if name == "challengers":
+        return {key: row for key, row in own.items() if key[1] not in again}
+    if not any(arm in again for _, arm, _ in own):
+        return {}
+    return {key: row for key, row in own.items() if key[1] in (*BESIDE_ALL_WORDS, *again)}
 
 
 def winners(found: Mapping[str, Any], losses: Sequence[str] = LOSSES["core"]) -> list[str]:
@@ -114,7 +134,7 @@ def _head(title: str, rows: Rows) -> str:
 
 def _block(name: str, found: dict[str, Any], picture: str) -> str:
     whole = _complete(name, found)
-    lines = [f"## {'The core' if name == 'core' else 'The challengers, with fresh seeds'}", ""]
+    lines = [f"## {TITLES[name]}", ""]
     if whole:
         lines += ["### Answers", "", *_answers(found), ""]
         won = " and ".join(winners(found, LOSSES[name]))
@@ -216,9 +236,9 @@ def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str) -> Table
         for pair, start, contrast in (_primary(found) if whole else ())
     ]
     return Table(
-        "density_effect" if name == "core" else "density_effect-challengers",
+        "density_effect" if name == "core" else f"density_effect-{name}",
         f"Does a lower density translate better? {title}",
-        COMMAND.removesuffix(" --from-results") + ("" if name == "core" else " --challengers"),
+        COMMAND.removesuffix(" --from-results") + OPTIONS[name],
         ["start", "arm", *(shown for _, shown in SHOWN)],
         [[start, arm, *values.values()] for (start, arm), values in _in_order(found["arms"])],
         [] if whole else [f"{found['runs']} of {RUNS[name]} runs, so nothing is claimed yet."],
@@ -253,6 +273,8 @@ COLOURS = {
     "slow + invariance + SIGReg": "#56B4E9",
     "word-aware SignCL": "#F0E442",
     "word contrast": "#000000",
+    "word-aware SignCL, all words": "#0072B2",
+    "word contrast, all words": "#D55E00",
 }
 MARKS = {"random": "o", "signs": "^"}
 

@@ -125,8 +125,9 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
 
 
 def test_the_page_explains_every_arm():
-    assert set(ARMS) == {*density_effect.ARMS, *density_effect.CHALLENGERS}
+    assert set(ARMS) == {*density_effect.ARMS, *density_effect.CHALLENGERS, *density_effect.ALL_WORDS}
     assert LOSSES["challengers"] == tuple(density_effect.CHALLENGERS)
+    assert LOSSES["all-words"] == tuple(density_effect.ALL_WORDS)
 
 
 def test_verdicts_wait_for_every_run(tmp_path):
@@ -170,6 +171,23 @@ def test_challengers_have_their_own_answers_and_rule(tmp_path):
     repeated = [line for line in page.splitlines() if line.startswith("| random: both − none")]
     assert len(repeated) == 1
     assert repeated[0].split("|")[4].strip() == "–", "not corrected: it repeats a contrast of the core"
+
+
+def test_word_losses_with_short_words_are_compared_with_the_runs_of_the_challengers(tmp_path):
+    arms = (*density_effect.BESIDE_CHALLENGERS, *density_effect.CHALLENGERS, *density_effect.ALL_WORDS)
+    rows, answers, references = made_up(8, arms, first=100)
+    for (_, arm, _), row in rows.items():
+        row["bleu4"] += 20 * (arm == "word contrast, all words")
+    write_rows(tmp_path / "density_effect", rows, answers, references)
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "density_effect/README.md").read_text()
+    challengers, again = page.split("## The word losses again, with short words")
+    assert "all words" not in challengers
+    assert again.count("| **supported** |") == 4, "word contrast over none and over SignCL, in both starts"
+    beside = next(line for line in again.splitlines() if line.startswith("| signs: word contrast, all words − word"))
+    assert beside.split("|")[4].strip() == "–", "secondary: the same loss without short words"
+    claims = json.loads((tmp_path / "density_effect/density_effect-all-words.json").read_text())["claims"]
+    assert len(claims) == 8
 
 
 @pytest.mark.parametrize(
@@ -313,7 +331,7 @@ def test_finished_runs_of_another_machine_can_be_left_out(tmp_path, monkeypatch)
     density_effect.main([*words, "--jobs", "1", "--minutes", "0"])
     encoder, *wanted = made
     assert len(wanted) == 2 * 6
-    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=True)
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=True, all_words=False)
     place, _, _ = density_effect.places(options)
     jobs = {key: job.seeded(100) for key, job in density_effect.planned(options).items()}
     rows = {
@@ -338,7 +356,7 @@ def test_without_runs_it_says_what_to_do(tmp_path, capsys):
 
 
 def test_arms_are_recipes(tmp_path):
-    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=False)
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=False, all_words=False)
     from paper.jobs import Place, recipe_of
 
     where = Place(tmp_path, tmp_path, "", "cpu", 1)
@@ -357,6 +375,13 @@ def test_arms_are_recipes(tmp_path):
     assert recipes["signs", "word-aware SignCL"].loss.weights == {"translation": 1.0, "word_signcl": 0.03}
     assert recipes["signs", "word-aware SignCL"].loss.signcl.distance_margin == 33
     assert recipes["signs", "word contrast"].loss.weights == {"translation": 1.0, "word_contrast": 0.1}
+    assert recipes["signs", "word contrast"].loss.sections["word_contrast"].stop_length == 3
+    options.all_words = True
+    recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
+    assert len(recipes) == 2 * 2
+    for arm, term in (("word-aware SignCL, all words", "word_signcl"), ("word contrast, all words", "word_contrast")):
+        assert recipes["signs", arm].loss.sections[term].stop_length == 0
+    assert recipes["random", "word-aware SignCL, all words"].loss.signcl.distance_margin == 10
 
 
 # -- which code a run is known by -------------------------------------------------------------------------------------

@@ -126,6 +126,11 @@ def test_common_rare_and_short_words_are_dropped():
     # function word; most frequent first, then by the alphabet
     assert made.vocabulary == ["regen", "geht", "in", "kommt", "nord", "schnee", "sturm", "wind"]
     assert PseudoGlosses.train(texts, min_count=2, stop_length=0).vocabulary == ["ein", "regen"]
+    assert made.note("model") == (
+        "model: uses 8 words; takes ein for function words, because they are short and frequent; "
+        "if they are signed, set model.stop_length=0"
+    )
+    assert PseudoGlosses.train(texts, stop_length=0).note() == "", "nothing to tell"
     targets = made([Sample("a", "Regen regen Wind Hagel"), Sample("b", "hagel")])
     assert targets.tolist() == [[1, 0, 0, 0, 0, 0, 0, 1], [0] * 8]
     with pytest.raises(ValueError, match=r"no pseudo-gloss is left of 10 in 5 sentences; raise max_share"):

@@ -278,6 +278,21 @@ def test_a_run_keeps_its_memory_and_goes_on_with_it(tmp_path):
     assert not hasattr(load_run(fit(plain, progress=False)).model, "term_memory")
 
 
+def test_dropped_short_words_are_told_and_can_be_kept(tmp_path, capsys):
+    """A small vocabulary consists of short words: on the synthetic corpus man, buy and two were dropped in silence."""
+    words = WORDS | {"stop_share": 0.0}
+    fit(short(tmp_path, "a", 1, loss=LOSS | {"word_signcl": words | {"stop_length": 5}}), progress=False)
+    told = [line for line in capsys.readouterr().err.splitlines() if "function words" in line]
+    assert len(told) == 1
+    assert "loss.word_signcl: uses" in told[0]
+    assert told[0].endswith("if they are signed, set loss.word_signcl.stop_length=0")
+    dropped = load_run(tmp_path / "a").targets.makers["word_signcl"].words.vocabulary
+    fit(short(tmp_path, "b", 1, loss=LOSS | {"word_signcl": words | {"stop_length": 0}}), progress=False)
+    assert "function words" not in capsys.readouterr().err
+    every = load_run(tmp_path / "b").targets.makers["word_signcl"].words.vocabulary
+    assert {word for word in every if len(word) > 5} == set(dropped) < set(every)
+
+
 def test_the_released_variant_and_a_vocabulary_of_nothing_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"word_signcl: needs .*variant=paper, got released"):
         fit(short(tmp_path, "a", 1, loss=LOSS | {"signcl": {"variant": "released"}}), progress=False)

@@ -204,7 +204,7 @@ class Loop:
             run_folder.save_run_start(self.folder, self.recipe, data.tokenizer, data.glosses, data.targets)
             save_fingerprints(self.folder, self.fingerprints, self._plugins())
             self.record = Record(self.folder, self.step, self.recipe.logger, recipe_to_dict(self.recipe))
-            for line in self.initialised:
+            for line in [*self.initialised, *(data.targets.notes() if data.targets else ())]:
                 say(line)
             parameters, trained = count_parameters(self.model)
             frozen = "" if trained == parameters else f", {trained:,} of them trained"

@@ -69,6 +69,11 @@ class Targets:
             if hasattr(maker, "foresee"):
                 maker.foresee(samples)
 
+    def notes(self) -> list[str]:
+        """Lines that makers want to be printed before training: their `note()`, if they have one."""
+        told = [maker.note() for maker in self.makers.values() if hasattr(maker, "note")]
+        return [line for line in told if line]
+
     def save(self, folder: Path) -> None:
         """Save every maker to a run folder."""
         for maker in self.makers.values():

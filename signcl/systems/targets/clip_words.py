@@ -33,6 +33,11 @@ class WordSettings:
     """Drop words that occur in more than this share of the training sentences."""
     min_count: int = bounded(2, low=1, high=1_000_000)
     """Drop words that occur in fewer training sentences, too few to learn from."""
+    stop_length: int = bounded(3, low=0, high=1000)
+    """Drop words of at most this many letters that occur in more than `stop_share` of the training sentences, as likely
+    function words. Set it to 0 for a small vocabulary, where such words are signed (man, two)."""
+    stop_share: float = bounded(0.05, low=0, high=1)
+    """See `stop_length`."""
     most: int = bounded(4096, low=1, high=65_536)
     """Maximum vocabulary size; keeps the most frequent words. Each word costs one number per frame."""
     share_temperature: float = bounded(0.05, above=0, high=1000)
@@ -74,14 +79,25 @@ class ClipWords:
         texts = [_text(sample) for sample in samples]
         try:
             words = PseudoGlosses.train(
-                texts, asked.lemmatiser, max_share=asked.max_share, min_count=asked.min_count
-            ).vocabulary
+                texts,
+                asked.lemmatiser,
+                max_share=asked.max_share,
+                min_count=asked.min_count,
+                stop_length=asked.stop_length,
+                stop_share=asked.stop_share,
+            )
         except ValueError:
             raise ValueError(
                 f"loss.{cls.TERM}: no word of the {len(texts)} training sentences is left; raise max_share "
-                f"({asked.max_share}) or lower min_count ({asked.min_count})"
+                f"({asked.max_share}), lower min_count ({asked.min_count}) or stop_length ({asked.stop_length})"
             ) from None
-        return cls(PseudoGlosses(words[: asked.most], asked.lemmatiser))
+        used = PseudoGlosses(words.vocabulary[: asked.most], asked.lemmatiser)
+        used.function_words = words.function_words
+        return cls(used)
+
+    def note(self) -> str:
+        """See `PseudoGlosses.note`."""
+        return self.words.note(f"loss.{self.TERM}")
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
         """1 if the word is in the sentence, else 0. [B, V] float"""

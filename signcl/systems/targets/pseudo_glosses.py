@@ -123,6 +123,7 @@ class PseudoGlosses:
 
     def __init__(self, vocabulary: Sequence[str], kind: str) -> None:
         self.vocabulary, self.kind = list(vocabulary), kind
+        self.function_words: list[str] = []  # words that `train` took for function words because they are short
         self._places = {word: i for i, word in enumerate(self.vocabulary)}
         self._known: dict[str, list[int]] = {}
 
@@ -182,18 +183,32 @@ class PseudoGlosses:
         for text in texts:
             counts.update(set(lemmas(text, kind)))
         short = 0 if kind.startswith("spacy:") or kind in ("characters", "bigrams") else stop_length
-        kept = [
+        usual = [
             word
             for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             if min_count <= count <= max_share * len(texts)
-            and not (count > stop_share * len(texts) and _letters(word) <= short)
         ]
+        function_words = [w for w in usual if counts[w] > stop_share * len(texts) and _letters(w) <= short]
+        kept = [word for word in usual if word not in function_words]
         if not kept:
             raise ValueError(
                 f"model: no pseudo-gloss is left of {len(counts)} in {len(texts)} sentences; raise max_share "
                 f"({max_share}), lower min_count ({min_count}) or stop_length ({stop_length})"
             )
-        return cls(kept, kind)
+        made = cls(kept, kind)
+        made.function_words = function_words
+        return made
+
+    def note(self, section: str = "model") -> str:
+        """Line to print before training if `train` dropped short words; else empty. `section`: where its keys are."""
+        dropped = self.function_words
+        if not dropped:
+            return ""
+        shown = ", ".join(dropped[:8]) + (f" and {len(dropped) - 8} more" if len(dropped) > 8 else "")
+        return (
+            f"{section}: uses {len(self)} words; takes {shown} for function words, because they are short and "
+            f"frequent; if they are signed, set {section}.stop_length=0"
+        )
 
     def encode(self, text: str) -> list[int]:
         """Vocabulary indices of a sentence's pseudo-glosses, unique and ascending."""
