@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
+from paper.word_shares import compare
+from signcl.data.batch import Span
 from signcl.losses import SignCL, signcl_loss, word_contrast_loss, word_shares
 from signcl.systems import system_class
 from signcl.systems.parts.word_memory import WordMemory
@@ -239,6 +241,23 @@ def test_ranks_learn_as_one_batch():
     shares = half.shares(features[:2], lengths[:2], own[:2], 0.05)
     half.learn(features[:2], lengths[:2], shares, 0.05, lambda s: torch.cat(sums))
     torch.testing.assert_close(half.means, whole.means)
+
+
+def test_shares_are_compared_with_the_spans():
+    # frames 0 to 1 show A, 4 to 5 B and 8 to 9 A again; word 0 is A's, word 1 nobody's; B has no word in the sentence
+    spans = [Span("A", 0, 2), Span("B", 4, 6), Span("A", 8, 10)]
+    shares = torch.tensor(
+        [[1.0, 0.0, 0.0]] * 2 + [[0.5, 0.5, 0.0]] * 2 + [[0.75, 0.25, 0.0]] * 2 + [[0.0, 1.0, 0.0]] * 4
+    )
+    told = compare(shares, spans, 1.0, {"A": {0}, "B": {2}})
+    assert {name: len(values) for name, values in told.items()} == {
+        "named": 6, "found": 4, "chance": 4, "same": 8, "other": 16,
+    }  # fmt: skip
+    assert told["named"].mean() == pytest.approx(4 / 6)
+    assert told["found"].mean() == 0.5, "frames 0 and 1 of A are found, 8 and 9 are not"
+    assert told["chance"].mean() == 0.5, "the clip has two words"
+    assert told["same"].mean() == 0, "frames 0, 1 and 8, 9 have other words"
+    assert told["other"].mean() == pytest.approx((0.75 + 0.25) / 2)
 
 
 # -- in a run ---------------------------------------------------------------------------------------------------------
