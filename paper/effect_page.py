@@ -53,8 +53,9 @@ QUESTIONS = {
     ("both", "none"): ("Does SignCL raise BLEU-4?", "SignCL raises BLEU-4"),
     ("both", "pull"): ("Does the push of SignCL add to its pull?", "SignCL raises BLEU-4 over its pull alone"),
     **{
-        (loss, other): (question.format(loss=loss), claim.format(loss=loss))
+        (loss, other): (question.format(loss=shown), claim.format(loss=shown))
         for loss in ("slow + SIGReg", *LOSSES["challengers"], *LOSSES["all-words"])
+        for shown in (loss.replace(", all", " with all"),)
         for other, question, claim in (
             ("none", "Does {loss} raise BLEU-4?", "{loss} raises BLEU-4"),
             ("both", "Is {loss} better than SignCL?", "{loss} raises BLEU-4 over SignCL"),
