@@ -1,4 +1,4 @@
-"""What beats plain SignCL at the same size and length? Compares options of this package; the best is `best.yaml`.
+"""What beats plain SignCL at the same size and length? Compares options of this package with equal steps.
 
     python -m paper.findings --corpus imu_numbers --seeds 5
     python -m paper.findings --corpus synthetic --seeds 3
