@@ -228,6 +228,7 @@ def impact_figure(
             panels[1].bar_label(bars, fmt="%.1f", fontsize=6.5, padding=1)
         panels[1].set_xticks(range(len(translation)), list(translation), family=family)
         panels[1].set_ylabel(unit, fontsize=8)
+        panels[1].margins(y=0.3)  # room for the legend above the bars
     for letter, axes in zip("ab", panels):
         axes.tick_params(labelsize=7)
         axes.grid(axis="y", color="#E4E4E4", linewidth=0.6)
