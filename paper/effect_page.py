@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paper.effect_analysis import LOSSES, SHOWN, analyse, pushed_nothing
+from paper.effect_analysis import ALL_WORDS, LOSSES, SHOWN, WITHOUT_SHORT, analyse, pushed_nothing
 from paper.output import Claim, Table
 from paper.pooled import Contrast, p_shown, verdict
 from paper.raw_results import Rows, read_rows
@@ -24,8 +24,6 @@ PREREGISTERED = "5d601f7"
 
 RUNS = {"core": 96, "challengers": 96, "all-words": 96}
 """Number of runs in the design: 8 seeds of each arm in each start."""
-BESIDE_ALL_WORDS = ("none", "both", "word-aware SignCL", "word contrast")
-"""Runs of the challengers with which the block all-words is compared."""
 TITLES = {
     "core": "The core",
     "challengers": "The challengers, with fresh seeds",
@@ -104,7 +102,8 @@ def block_of(name: str, rows: Rows) -> Rows:
         return {key: row for key, row in own.items() if key[1] not in again}
     if not any(arm in again for _, arm, _ in own):
         return {}
-    return {key: row for key, row in own.items() if key[1] in (*BESIDE_ALL_WORDS, *again)}
+    compared = {arm for pair in (*ALL_WORDS, *WITHOUT_SHORT) for arm in pair}
+    return {key: row for key, row in own.items() if key[1] in compared}
 
 
 def winners(found: Mapping[str, Any], losses: Sequence[str] = LOSSES["core"]) -> list[str]:

@@ -27,7 +27,6 @@ from signcl.data.files import write_text
 from signcl.data.text import count_words
 from signcl.inference.run_density import extract_features
 from signcl.losses import estimate_frame_margin
-from signcl.systems.targets import Targets
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import load_run
 
@@ -87,7 +86,7 @@ def percentages(folder: Path, root: Path, words: Mapping[str, set[str]]) -> dict
         words: gloss -> the words that it may become in a sentence.
     """
     run = load_run(folder)
-    memory, maker = run.model.term_memory["word_signcl"], (run.targets or Targets({})).makers["word_signcl"]
+    memory, maker = run.model.term_memory["word_signcl"], run.targets.makers["word_signcl"]
     places = {word: place for place, word in enumerate(maker.words.vocabulary)}
     known = {gloss: {places[word] for word in own if word in places} for gloss, own in words.items()}
     own, signcl = run.recipe.loss.sections["word_signcl"], run.recipe.loss.signcl
@@ -104,8 +103,15 @@ def table(rows: Rows, out: Path) -> Table:
     """One row for each start and arm: means over the runs.
 
     Raises:
-        FileNotFoundError: the folder of a run is gone.
+        FileNotFoundError: no runs, or the folder of one is missing.
     """
+    rows = {key: row for key, row in rows.items() if key[1] in ARMS}
+    missing = [row["run"] for row in rows.values() if not (out / row["run"]).is_dir()]
+    if missing or not rows:
+        what = f"{len(missing)} of {len(rows)} runs are not in {out}" if rows else "no run of word-aware SignCL yet"
+        raise FileNotFoundError(
+            f"{what}; make them with `python -m paper.density_effect --challengers` and `--all-words`"
+        )
     entries = choose_entries(CORPUS["signs"], conjunctions=CORPUS["clauses"] > 1)
     words = {
         entry.gloss: {word.split()[-1] for form in entry.forms for word in (form.base, form.other, form.third) if word}
@@ -113,8 +119,7 @@ def table(rows: Rows, out: Path) -> Table:
     }
     made: dict[tuple[str, str], list[dict[str, float]]] = {}
     for (start, arm, _), row in sorted(rows.items()):
-        if arm in ARMS:
-            made.setdefault((start, arm), []).append(percentages(out / row["run"], out / "corpus", words))
+        made.setdefault((start, arm), []).append(percentages(out / row["run"], out / "corpus", words))
     return Table(
         "word_shares",
         "Word shares of word-aware SignCL beside the spans of the signs, synthetic-long, dev",

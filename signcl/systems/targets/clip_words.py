@@ -78,22 +78,22 @@ class ClipWords:
         asked: WordSettings = settings or WordSettings()
         texts = [_text(sample) for sample in samples]
         try:
-            words = PseudoGlosses.train(
-                texts,
-                asked.lemmatiser,
-                max_share=asked.max_share,
-                min_count=asked.min_count,
-                stop_length=asked.stop_length,
-                stop_share=asked.stop_share,
+            return cls(
+                PseudoGlosses.train(
+                    texts,
+                    asked.lemmatiser,
+                    max_share=asked.max_share,
+                    min_count=asked.min_count,
+                    stop_length=asked.stop_length,
+                    stop_share=asked.stop_share,
+                    most=asked.most,
+                )
             )
         except ValueError:
             raise ValueError(
                 f"loss.{cls.TERM}: no word of the {len(texts)} training sentences is left; raise max_share "
                 f"({asked.max_share}), lower min_count ({asked.min_count}) or stop_length ({asked.stop_length})"
             ) from None
-        used = PseudoGlosses(words.vocabulary[: asked.most], asked.lemmatiser)
-        used.function_words = words.function_words
-        return cls(used)
 
     def note(self) -> str:
         """See `PseudoGlosses.note`."""

@@ -119,11 +119,11 @@ class PseudoGlosses:
     Args:
         vocabulary: pseudo-glosses, most frequent first.
         kind: see `lemmas`.
+        function_words: words that `train` took for function words because they are short and frequent.
     """
 
-    def __init__(self, vocabulary: Sequence[str], kind: str) -> None:
-        self.vocabulary, self.kind = list(vocabulary), kind
-        self.function_words: list[str] = []  # words that `train` took for function words because they are short
+    def __init__(self, vocabulary: Sequence[str], kind: str, function_words: Sequence[str] = ()) -> None:
+        self.vocabulary, self.kind, self.function_words = list(vocabulary), kind, list(function_words)
         self._places = {word: i for i, word in enumerate(self.vocabulary)}
         self._known: dict[str, list[int]] = {}
 
@@ -166,6 +166,7 @@ class PseudoGlosses:
         min_count: int = 1,
         stop_length: int = 3,
         stop_share: float = 0.05,
+        most: int | None = None,
     ) -> PseudoGlosses:
         """Build the vocabulary from sentences.
 
@@ -175,6 +176,7 @@ class PseudoGlosses:
             stop_length, stop_share: drop words of at most this many letters that occur in more than this share of the
                 sentences, as likely function words. Not used for spaCy, which selects by part of speech, nor for
                 Chinese and other scripts without spaces. A Korean syllable counts as many letters as are written in it.
+            most: keep only this many, the most frequent ones; None = all.
 
         Raises:
             ValueError: no sentences, or no pseudo-gloss is left.
@@ -195,9 +197,7 @@ class PseudoGlosses:
                 f"model: no pseudo-gloss is left of {len(counts)} in {len(texts)} sentences; raise max_share "
                 f"({max_share}), lower min_count ({min_count}) or stop_length ({stop_length})"
             )
-        made = cls(kept, kind)
-        made.function_words = function_words
-        return made
+        return cls(kept[:most], kind, function_words)
 
     def note(self, section: str = "model") -> str:
         """Line to print before training if `train` dropped short words; else empty. `section`: where its keys are."""
