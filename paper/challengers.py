@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paper import density_effect
-from paper.density_effect import CHALLENGERS, Arm
+from paper import effect_design
+from paper.effect_design import CHALLENGERS, Arm
 from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
@@ -31,10 +31,7 @@ FIRST_SEED = 100
 MARGIN = 8.0
 """Mean distance between signs of GFSLT without SignCL: 7.6 to 7.9 with three seeds (`paper.all_systems`), rounded."""
 ARMS = {
-    "none": density_effect.ARMS["none"],
-    "SignCL": density_effect.ARMS["both"],
-    "slow + SIGReg": density_effect.ARMS["slow + SIGReg"],
-    **CHALLENGERS,
+    name.replace("both", "SignCL"): effect_design.ARMS[name] for name in ("none", "both", "slow + SIGReg", *CHALLENGERS)
 }
 """Name -> loss terms beside translation."""
 PLAIN, USUAL = "none", "SignCL"

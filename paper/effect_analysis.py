@@ -5,50 +5,31 @@ All of it is computed from `runs.csv` and `predictions.tsv.gz`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from paper.effect_design import BLOCKS, Block
 from paper.pooled import Contrast, fit_model, holm
 from paper.raw_results import Answers, Key, Rows
 from paper.statistics import mean_and_spread
 from signcl.metrics.bootstrap import resampled_score
 
-__all__ = ["CHALLENGES", "EXPLORED", "LOSSES", "PRIMARY", "REPEATED", "SECONDARY", "SHOWN", "analyse", "pushed_nothing"]
+__all__ = ["EXPLORED", "SHOWN", "analyse", "pushed_nothing"]
 
-LOSSES = {
-    "core": ("both", "slow + SIGReg"),
-    "challengers": ("slow + invariance + SIGReg", "word-aware SignCL", "word contrast"),
-    "all-words": ("word-aware SignCL, all words", "word contrast, all words"),
-}
-"""Block -> the losses that its rule may call a winner."""
-PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
-"""The primary contrasts of the core, in each start; Holm corrects for all of them together."""
-CHALLENGES = (
-    *((loss, other) for loss in LOSSES["challengers"] for other in ("none", "both")),
-    ("slow + invariance + SIGReg", "slow + SIGReg"),
-)
-"""The primary contrasts of the challengers' block."""
-ALL_WORDS = tuple((loss, other) for loss in LOSSES["all-words"] for other in ("none", "both"))
-"""The primary contrasts of the block in which the word losses keep short words."""
-WITHOUT_SHORT = tuple((loss, loss.removesuffix(", all words")) for loss in LOSSES["all-words"])
-"""Secondary there: the same loss without short words."""
-REPEATED = (("both", "none"), ("slow + SIGReg", "none"))
-"""Primary contrasts of the core that the challengers' block repeats with fresh seeds, not corrected there."""
 EXPLORED = (("both", "push"),)
 """Contrasts that were chosen after the results were known."""
 COLLAPSED = "pull"
 """The arm whose features collapse; `explored` repeats the slopes without it."""
-SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
-DESIGNS = ((ALL_WORDS, WITHOUT_SHORT), (CHALLENGES, REPEATED), (PRIMARY, SECONDARY))
-"""Primary and secondary contrasts of the blocks; the runs of a block have arms for the first that fits."""
 RESAMPLES = 1000
 SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
 
 
-def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict[str, Any]:
-    """Computes every table of the page.
+def analyse(
+    rows: Rows, answers: Answers, references: Mapping[str, str], block: Block = BLOCKS["core"]
+) -> dict[str, Any]:
+    """Computes every table of a block's part of the page.
 
     Runs whose loss never had a legal negative are listed in `pushed nothing` and excluded from averages, contrasts and
     slopes.
@@ -68,12 +49,11 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     answers = {key: told for key, told in answers.items() if key in rows}
     arms = _by_arm(rows)
 
-    def among(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-        """(start, arm, arm) of the pairs of which both arms were trained."""
-        return [(s, a, b) for s in _starts(rows) for a, b in pairs if {(s, a), (s, b)} <= arms.keys()]
+    def among(compared: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """(start, arm, arm, ...) of the contrasts of which every arm was trained."""
+        return [(s, *c) for s in _starts(rows) for c in compared if {(s, arm) for arm in c} <= arms.keys()]
 
-    pairs = [(among(first), among(second)) for first, second in DESIGNS]
-    primary, rest = next((both for both in pairs if both[0]), ([], []))
+    primary, rest = among([question.arms for question in block.questions]), among(block.secondary)
     found: dict[str, Any] = {"seeds": sorted({key[2] for key in whole}), "runs": len(whole)}
     found["pushed nothing"] = {
         arm: len(runs) for arm, runs in _by_arm({k: r for k, r in whole.items() if k not in rows}).items()
@@ -95,19 +75,25 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     return found
 
 
+SIGNS = (1.0, -1.0, -1.0, 1.0)
+"""Weights of the arms of a contrast: `a − b`, or `(a − b) − (c − d)`."""
+
+
 def _contrasts(
     metric: str,
     arms: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]],
-    pairs: Sequence[tuple[str, str, str]],
+    compared: Sequence[tuple[str, ...]],
     drawn: Mapping[Key, np.ndarray],
 ) -> list[Contrast]:
-    """Contrasts (start, arm, arm) of a score from one model over all runs; BLEU-4 with the variance over sentences."""
+    """Contrasts (start, arm, arm, ...) of a score, one model over all runs; BLEU-4 with the variance over sentences."""
     model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
     made = []
-    for start, a, b in pairs:
-        weights = {f"{start}|{a}": 1.0, f"{start}|{b}": -1.0}
-        sentences = _sentence_variance(drawn, start, a, b) if metric == "bleu4" else 0.0
-        made.append(model.contrast(f"{start}: {a} − {b}", weights, sentences))
+    for start, *named in compared:
+        weights = dict(zip(named, SIGNS))
+        sentences = _sentence_variance(drawn, start, weights) if metric == "bleu4" else 0.0
+        title = "({} − {}) − ({} − {})" if len(named) == 4 else "{} − {}"
+        over = {f"{start}|{arm}": weight for arm, weight in weights.items()}
+        made.append(model.contrast(f"{start}: {title.format(*named)}", over, sentences))
     return made
 
 
@@ -140,12 +126,12 @@ def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.
     }
 
 
-def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: str) -> float:
-    """Variance, over resamples of the sentences, of the difference between two arms' mean scores."""
-    one, other = ([v for (s, arm, _), v in drawn.items() if (s, arm) == (start, name)] for name in (a, b))
-    if not one or not other:
+def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, weights: Mapping[str, float]) -> float:
+    """Variance, over resamples of the sentences, of a contrast of the arms' mean scores."""
+    found = {name: [v for (s, arm, _), v in drawn.items() if (s, arm) == (start, name)] for name in weights}
+    if not all(found.values()):
         return 0.0
-    return float(np.var(np.mean(one, axis=0) - np.mean(other, axis=0), ddof=1))
+    return float(np.var(sum(weight * np.mean(found[name], axis=0) for name, weight in weights.items()), ddof=1))
 
 
 def _mediation(rows: Rows) -> list[dict[str, float | str]]:

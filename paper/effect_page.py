@@ -9,142 +9,157 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from paper.effect_analysis import ALL_WORDS, LOSSES, SHOWN, WITHOUT_SHORT, analyse, pushed_nothing
+from paper.effect_analysis import SHOWN, analyse, pushed_nothing
+from paper.effect_design import ARMS, BLOCKS, STARTS, Block, Question
 from paper.output import Claim, Table
 from paper.pooled import Contrast, p_shown, verdict
 from paper.raw_results import Rows, read_rows
 from signcl.data.files import atomic_write, write_text
 
-__all__ = ["ARMS", "PREREGISTERED", "RUNS", "block_of", "winners", "write_effect_page"]
+__all__ = ["PREREGISTERED", "TABLES", "block_of", "winners", "write_effect_pages"]
 
 T = TypeVar("T")
 PREREGISTERED = "5d601f7"
 """The commit that fixed the design, before every run."""
+TABLES = {name: "density_effect" if name == "core" else f"density_effect-{name}" for name in BLOCKS}
+"""Block -> name of its table."""
 
 
-RUNS = {"core": 96, "challengers": 96, "all-words": 96}
-"""Number of runs in the design: 8 seeds of each arm in each start."""
-TITLES = {
-    "core": "The core",
-    "challengers": "The challengers, with fresh seeds",
-    "all-words": "The word losses again, with short words",
-}
-OPTIONS = {"core": "", "challengers": " --challengers", "all-words": " --all-words"}
-STARTS = {"random": "random weights", "signs": "an encoder of other signs"}
-"""How the page names the starts."""
-ARMS = {
-    "none": "translation alone",
-    "pull": "the pull of SignCL alone, weight .03",
-    "push": "the push of SignCL alone, weight .03",
-    "both": "SignCL, weight .03; its margin is the mean distance between signs without SignCL",
-    "paper": "SignCL with the paper's weight .01 and margin 64",
-    "slow + SIGReg": "neighbouring frames together, and all features towards an isotropic Gaussian, instead of SignCL",
-    "slow + invariance + SIGReg": "the same, and two noisy views of a clip together",
-    "word-aware SignCL": "SignCL, weight .03, which spares far frames of one word",
-    "word contrast": "frames of one word in different clips together, weight .1",
-    "word-aware SignCL, all words": "the same as word-aware SignCL, and words of up to three letters are used too",
-    "word contrast, all words": "the same as word contrast, and words of up to three letters are used too",
-}
-"""What each arm trains with, in the order of the page."""
-COMMAND = "python -m paper.density_effect --from-results"
-QUESTIONS = {
-    ("both", "none"): ("Does SignCL raise BLEU-4?", "SignCL raises BLEU-4"),
-    ("both", "pull"): ("Does the push of SignCL add to its pull?", "SignCL raises BLEU-4 over its pull alone"),
-    **{
-        (loss, other): (question.format(loss=shown), claim.format(loss=shown))
-        for loss in ("slow + SIGReg", *LOSSES["challengers"], *LOSSES["all-words"])
-        for shown in (loss.replace(", all", " with all"),)
-        for other, question, claim in (
-            ("none", "Does {loss} raise BLEU-4?", "{loss} raises BLEU-4"),
-            ("both", "Is {loss} better than SignCL?", "{loss} raises BLEU-4 over SignCL"),
-        )
-    },
-    ("slow + invariance + SIGReg", "slow + SIGReg"): (
-        "Does invariance add to slow + SIGReg?",
-        "slow + invariance + SIGReg raises BLEU-4 over slow + SIGReg",
-    ),
-}
-"""Primary contrast -> the question on its page, and the claim in `paper/README.md`."""
-
-
-def write_effect_page(results: Path, page: Path, title: str) -> None:
+def write_effect_pages(results: Path, page: Path, titles: Mapping[str, str], option: str = "") -> None:
     """Writes the page, the tables, the contrasts as CSV, and the pictures from the committed numbers.
+
+    Args:
+        results: folder of the numbers.
+        page: the file to write; with several cells, a table of all of them.
+        titles: subfolder of `results` -> what was trained there; one with the name "" has no subfolder.
+        option: option of the command that names the preset.
 
     Raises:
         ValueError: no runs yet.
     """
+    command = f"python -m paper.density_effect{option}"
+    made = {name for name in titles if (results / name / "runs.csv").is_file()}
+    if not made:
+        raise ValueError(f"no runs at {results}; run `{command} --minutes 60` first")
+    if set(titles) == {""}:
+        _write_cell(results, page, titles[""], command)
+        return
+    found = {
+        titles[name]: _write_cell(results / name, results / name / "README.md", titles[name], command)
+        for name in titles
+        if name in made
+    }
+    table = _overview(results.name, found, len(titles), command)
+    table.write(results)
+    links = [f"- [{titles[name]}]({name}/README.md)" for name in titles if name in made]
+    write_text(page, "\n".join([table.markdown(), *links, ""]))
+
+
+def _write_cell(results: Path, page: Path, title: str, command: str) -> dict[str, dict[str, Any]]:
+    """Writes everything of one cell; returns the analysis of each block."""
     rows, answers, references = read_rows(results)
-    if not rows:
-        raise ValueError(f"no runs at {results}; run `python -m paper.density_effect --minutes 60` first")
-    parts = [_head(title, rows)]
-    for name in RUNS:
-        block = block_of(name, rows)
-        if not block:
+    parts, analyses = [_head(title, rows, page, command)], {}
+    for name, block in BLOCKS.items():
+        own = block_of(block, rows)
+        if not own:
             continue
-        told = {key: answers[key] for key in block if key in answers}
-        found = analyse(block, told, references)
+        told = {key: answers[key] for key in own if key in answers}
+        found = analyses[name] = analyse(own, told, references, block)
         where = f"results/{results.name}" if page.parent != results else "."
         picture = f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)"
         parts.append(_block(name, found, picture))
         _write_contrasts(results / f"contrasts-{name}.csv", found)
-        _table(name, found, block, title).write(results)
-        _picture(results / f"gains-{name}.png", {key: row for key, row in block.items() if not pushed_nothing(row)})
+        _table(name, found, own, title, command).write(results)
+        _picture(results / f"gains-{name}.png", {key: row for key, row in own.items() if not pushed_nothing(row)})
     write_text(page, "\n".join(parts))
+    return analyses
 
 
-def block_of(name: str, rows: Rows) -> Rows:
-    """The runs of a block. The first seeds are the core's; the block all-words has no runs without its own losses."""
-    if name == "core":
-        return {key: row for key, row in rows.items() if key[2] < 100}
-    own = {key: row for key, row in rows.items() if key[2] >= 100}
-    again = LOSSES["all-words"]
-    if name == "challengers":
-        return {key: row for key, row in own.items() if key[1] not in again}
-    if not any(arm in again for _, arm, _ in own):
-        return {}
-    compared = {arm for pair in (*ALL_WORDS, *WITHOUT_SHORT) for arm in pair}
-    return {key: row for key, row in own.items() if key[1] in compared}
+def _overview(name: str, cells: Mapping[str, Mapping[str, Any]], count: int, command: str) -> Table:
+    """Every primary contrast of every cell. A cell's answers stand there once all of its runs are made."""
+    rows, claims, runs = [], [], 0
+    for title, analyses in cells.items():
+        for block_name, found in analyses.items():
+            block = BLOCKS[block_name]
+            whole, runs = _complete(block, found), runs + found["runs"]
+            places = {contrast: place for place, contrast in enumerate(found["primary"])}
+            for asked, start, contrast in _primary(found, block):
+                place = places[start, *asked.arms]
+                others = [str(found[metric][place]) for metric in ("sdr", "map")]
+                answer = verdict(contrast) if whole else f"{found['runs']} of {block.runs} runs"
+                rows.append([title, asked.text, STARTS[start], str(contrast), *others, answer])
+                if whole:
+                    claim = f"{asked.claim}, from {STARTS[start]} ({title})"
+                    claims.append(Claim(claim, "–", str(contrast), answer))
+    return Table(
+        name,
+        "Does a lower density translate better? Sizes of training",
+        command,
+        ["training", "question", "start", "difference in BLEU-4", "in SDR", "in mAP", "answer"],
+        rows,
+        [
+            f"{len(cells)} of {count} sizes. 95 % intervals; the answers of one size are corrected together by Holm. A "
+            "size has no answer before all of its runs are made."
+        ],
+        claims,
+        {"corpus": "synthetic-long", "runs": runs},
+    )
 
 
-def winners(found: Mapping[str, Any], losses: Sequence[str] = LOSSES["core"]) -> list[str]:
+def block_of(block: Block, rows: Rows) -> Rows:
+    """The runs of a block: those of its arms, starts and seeds. Empty if none of its own arms was trained."""
+    core = BLOCKS["core"]
+    found = {
+        key: row
+        for key, row in rows.items()
+        if (key[2] >= 100) == (block is not core) and key[1] in block.compared and key[0] in block.starts
+    }
+    return found if any(arm in (block.own or block.compared) for _, arm, _ in found) else {}
+
+
+def winners(found: Mapping[str, Any], block: Block = BLOCKS["core"]) -> list[str]:
     """The losses that meet the design's rule: supported over none, with a higher mean mAP, in both starts."""
-    raised = {(start, *pair) for pair, start, contrast in _primary(found) if verdict(contrast) == "supported"}
+    raised = {(start, *asked.arms) for asked, start, made in _primary(found, block) if verdict(made) == "supported"}
     retrieval = {c.name: c.estimate for c in found["map"]}
     return [
         loss
-        for loss in losses
+        for loss in block.losses
         if all((start, loss, "none") in raised and retrieval[f"{start}: {loss} − none"] > 0 for start in STARTS)
     ]
 
 
-def _complete(name: str, found: Mapping[str, Any]) -> bool:
-    return bool(found["runs"] >= RUNS[name])
+def _complete(block: Block, found: Mapping[str, Any]) -> bool:
+    return bool(found["runs"] >= block.runs)
 
 
-def _head(title: str, rows: Rows) -> str:
+def _head(title: str, rows: Rows, page: Path, command: str) -> str:
     hours = sum(row["seconds"] for row in rows.values()) / 3600
+    design = "preregistered.md"
+    design = f"[{design}]({design})" if (page.parent / design).is_file() else f"`paper/{design}`"
     return (
         "# Does a lower density translate better?\n\n"
-        f"`{COMMAND}` writes this page from `runs.csv` and `predictions.tsv.gz` "
+        f"`{command} --from-results` writes this page from `runs.csv` and `predictions.tsv.gz` "
         f"({len(rows)} runs, {hours:.1f} hours of training on one core each; {title}). "
-        f"[preregistered.md](preregistered.md) fixed the corpus, the arms and the analysis in commit "
+        f"{design} fixed the corpus, the arms and the analysis in commit "
         f"`{PREREGISTERED}`, before the first run.\n"
     )
 
 
 def _block(name: str, found: dict[str, Any], picture: str) -> str:
-    whole = _complete(name, found)
-    lines = [f"## {TITLES[name]}", ""]
+    block = BLOCKS[name]
+    whole = _complete(block, found)
+    lines = [f"## {block.title}", ""]
     if whole:
-        lines += ["### Answers", "", *_answers(found), ""]
-        won = " and ".join(winners(found, LOSSES[name]))
+        lines += ["### Answers", "", *_answers(found, block), ""]
+    if whole and block.losses:
+        won = " and ".join(winners(found, block))
         lines += [
             f"By the rule of the design (supported over none and a higher mAP, in both starts), "
             f"{f'the winner is {won}' if won else 'no loss is a winner'}.",
             "",
         ]
     lines += [picture, "", "A small mark is a run, a large one the mean of an arm in one start.", ""]
-    lines += ["### Scores", "", *_scores(name, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
+    lines += ["### Scores", "", *_scores(block, found), "", "### Contrasts", "", *_contrasts(found, whole=whole), ""]
     lines += ["### What goes with BLEU-4 over all runs", ""]
     lines += ["Linear regression of BLEU-4 on SDR and on mAP, with an intercept for each start:", ""]
     lines += [*_slopes(found["mediation"]), ""]
@@ -167,7 +182,7 @@ def _in_order(arms: Mapping[tuple[str, str], T]) -> list[tuple[tuple[str, str], 
     return sorted(arms.items(), key=lambda item: (item[0][0], list(ARMS).index(item[0][1])))
 
 
-def _answers(found: Mapping[str, Any]) -> list[str]:
+def _answers(found: Mapping[str, Any], block: Block) -> list[str]:
     lines = [
         "An answer is `supported` or `contradicted` if its p-value, corrected by Holm, is below 0.05. Each interval"
     ]
@@ -176,25 +191,30 @@ def _answers(found: Mapping[str, Any]) -> list[str]:
         "",
     ]
     lines += ["| question | start | difference in BLEU-4 (95 % interval) | answer |", "|---|---|---|---|"]
-    for pair, start, contrast in _primary(found):
-        lines.append(f"| {QUESTIONS[pair][0]} | {STARTS[start]} | {contrast} | **{verdict(contrast)}** |")
+    for asked, start, contrast in _primary(found, block):
+        lines.append(f"| {asked.text} | {STARTS[start]} | {contrast} | **{verdict(contrast)}** |")
     return lines
 
 
-def _primary(found: Mapping[str, Any]) -> list[tuple[tuple[str, str], str, Contrast]]:
-    """(arms, start, contrast) of each primary contrast, sorted by question."""
-    made = [((a, b), start, contrast) for (start, a, b), contrast in zip(found["primary"], found["bleu4"])]
-    return sorted(made, key=lambda row: (list(QUESTIONS).index(row[0]), row[1]))
+def _primary(found: Mapping[str, Any], block: Block) -> list[tuple[Question, str, Contrast]]:
+    """(question, start, contrast) of each primary contrast, sorted by question."""
+    made = {(start, *arms): contrast for (start, *arms), contrast in zip(found["primary"], found["bleu4"])}
+    return [
+        (asked, start, made[start, *asked.arms])
+        for asked in block.questions
+        for start in block.starts
+        if (start, *asked.arms) in made
+    ]
 
 
-def _scores(name: str, found: Mapping[str, Any]) -> list[str]:
+def _scores(block: Block, found: Mapping[str, Any]) -> list[str]:
     seeds = f"seeds {found['seeds'][0]} to {found['seeds'][-1]}"
     runs = f"{found['runs']} runs"
-    if not _complete(name, found):
-        runs = f"{found['runs']} of {RUNS[name]} runs, so no verdict yet"
+    if not _complete(block, found):
+        runs = f"{found['runs']} of {block.runs} runs, so no verdict yet"
     lines = [f"{runs}; {seeds}. Mean ± standard deviation over seeds, on test. `mAP` and `nearest` measure how well a"]
     lines += ["sign is found among the signs of other clips ([density.md](../docs/density.md)).", ""]
-    lines += [f"- `{arm}`: {ARMS[arm]}" for arm in ARMS if any(arm == a for _, a in found["arms"])] + [""]
+    lines += [f"- `{arm}`: {ARMS[arm].title}" for arm in ARMS if any(arm == a for _, a in found["arms"])] + [""]
     lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
     for (start, arm), values in _in_order(found["arms"]):
         lines.append(f"| {start} | {arm} | " + " | ".join(values.values()) + " |")
@@ -228,20 +248,21 @@ def _slopes(made: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str) -> Table:
+def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str, command: str) -> Table:
     """The scores as a table with one claim for each primary contrast, for `paper/README.md`."""
-    whole = _complete(name, found)
+    block = BLOCKS[name]
+    whole = _complete(block, found)
     claims = [
-        Claim(f"{QUESTIONS[pair][1]}, from {STARTS[start]}", "–", str(contrast), verdict(contrast))
-        for pair, start, contrast in (_primary(found) if whole else ())
+        Claim(f"{asked.claim}, from {STARTS[start]}", "–", str(contrast), verdict(contrast))
+        for asked, start, contrast in (_primary(found, block) if whole else ())
     ]
     return Table(
-        "density_effect" if name == "core" else f"density_effect-{name}",
+        TABLES[name],
         f"Does a lower density translate better? {title}",
-        COMMAND.removesuffix(" --from-results") + OPTIONS[name],
+        command + ("" if name == "core" else f" --{name}"),
         ["start", "arm", *(shown for _, shown in SHOWN)],
         [[start, arm, *values.values()] for (start, arm), values in _in_order(found["arms"])],
-        [] if whole else [f"{found['runs']} of {RUNS[name]} runs, so nothing is claimed yet."],
+        [] if whole else [f"{found['runs']} of {block.runs} runs, so nothing is claimed yet."],
         claims,
         {
             "corpus": "synthetic-long",
@@ -275,6 +296,7 @@ COLOURS = {
     "word contrast": "#000000",
     "word-aware SignCL, all words": "#0072B2",
     "word contrast, all words": "#D55E00",
+    "both, twice the steps": "#56B4E9",
 }
 MARKS = {"random": "o", "signs": "^"}
 
@@ -291,8 +313,9 @@ def _picture(path: Path, rows: Rows) -> None:
 
     gains: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for (start, arm, seed), row in sorted(rows.items()):
-        base = rows.get((start, "none", seed))
-        if arm != "none" and base is not None:
+        plain = ARMS[arm].plain
+        base = rows.get((start, plain, seed))
+        if arm != plain and base is not None:
             made = gains.setdefault((start, arm), [])
             made.append((row["sdr"] - base["sdr"], row["map"] - base["map"], row["bleu4"] - base["bleu4"]))
     figure, panels = plt.subplots(1, 2, figsize=(8.8, 4.2), sharey=True, layout="constrained")
@@ -310,7 +333,7 @@ def _picture(path: Path, rows: Rows) -> None:
     panels[0].set_ylabel("gain in BLEU-4 over none, same seed")
     seen = [arm for arm in ARMS if any(arm == other for _, other in gains)]
     handles = [
-        plt.Line2D([], [], marker="s", linestyle="", color=COLOURS[arm], label="SignCL" if arm == "both" else arm)
+        plt.Line2D([], [], marker="s", linestyle="", color=COLOURS[arm], label=arm.replace("both", "SignCL"))
         for arm in seen
     ]
     handles += [

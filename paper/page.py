@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from paper.effect_page import TABLES
 from paper.extractors import KINDS, title
 from paper.table2 import SYSTEMS
 from signcl.data.files import write_text
@@ -18,9 +19,8 @@ from signcl.data.files import write_text
 __all__ = ["ORDER", "TOPICS", "read_tables", "topic_of", "write_page"]
 
 ORDER = (
-    "density_effect",
-    "density_effect-challengers",
-    "density_effect-all-words",
+    *TABLES.values(),
+    "density_effect-gpu",
     "table8",
     "table2",
     "table1",
@@ -89,7 +89,7 @@ def write_page(results: Path, page: Path, head: Path) -> tuple[str, str]:
 def topic_of(name: str, text: str) -> str:
     """The topic (one of `TOPICS`) of a table's claim."""
     of_tables = {
-        ("density_effect", "density_effect-challengers", "density_effect-all-words"): TOPICS[0],
+        (*TABLES.values(), "density_effect-gpu"): TOPICS[0],
         ("challengers", "findings", "best", "contrast"): "What else might help: options of this package",
         ("trust",): "Does the score come from the video?",
         ("table6", "table7", "figure7"): "Margins and weight of SignCL",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from paper.density_effect import CORPUS
-from paper.effect_analysis import LOSSES
+from paper.effect_design import ALL_WORDS
 from paper.output import Table
 from paper.raw_results import Rows, read_rows
 from signcl.data.batch import Span
@@ -33,7 +33,7 @@ from signcl.training.runs import load_run
 __all__ = ["SHARES", "compare", "main"]
 
 HERE = Path(__file__).parent
-ARMS = (LOSSES["challengers"][1], LOSSES["all-words"][0])
+ARMS = ("word-aware SignCL", f"word-aware SignCL{ALL_WORDS}")
 """Word-aware SignCL, without and with short words."""
 SHARES = {
     "named": "frames of signs, % with a word of the sign",

@@ -16,8 +16,9 @@ import torch
 from paper_tiny import ROOT
 
 from paper import density_effect
-from paper.effect_analysis import LOSSES, analyse
-from paper.effect_page import ARMS, winners
+from paper.effect_analysis import analyse
+from paper.effect_design import ARMS, BLOCKS, STARTS
+from paper.effect_page import winners
 from paper.jobs import Place, Result
 from paper.pooled import fit_model, holm
 from paper.raw_results import read_rows, rows_of, write_rows
@@ -86,12 +87,12 @@ def test_holm_by_hand():
     assert [c.p_holm for c in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def made_up(seeds=4, arms=tuple(density_effect.ARMS), first=0):
+def made_up(seeds=4, arms=BLOCKS["core"].trained, first=0):
     """Runs in which retrieval helps and density does nothing."""
     draw, rows, answers = np.random.default_rng(0), {}, {}
     words = ["the", "woman", "buys", "a", "red", "book", "and", "the", "man", "sleeps"]
     references = {f"test-{i}": " ".join(draw.permutation(words)) for i in range(30)}
-    for start in density_effect.STARTS:
+    for start in STARTS:
         for arm in arms:
             for seed in range(first, first + seeds):
                 found, dense = 60 + 10 * draw.random(), 40 + 30 * draw.random()
@@ -124,10 +125,22 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
     assert "supported" not in page
 
 
-def test_the_page_explains_every_arm():
-    assert set(ARMS) == {*density_effect.ARMS, *density_effect.CHALLENGERS, *density_effect.ALL_WORDS}
-    assert LOSSES["challengers"] == tuple(density_effect.CHALLENGERS)
-    assert LOSSES["all-words"] == tuple(density_effect.ALL_WORDS)
+def test_every_arm_is_trained_by_a_block_and_compared_with_runs_of_its_seeds():
+    assert set(ARMS) == {arm for block in BLOCKS.values() for arm in block.trained}
+    assert {name: block.runs for name, block in BLOCKS.items()} == {
+        "core": 96,
+        "challengers": 96,
+        "all-words": 96,
+        "longer": 32,
+    }
+    for name, block in BLOCKS.items():
+        with_its_seeds = {
+            arm
+            for other in BLOCKS.values()
+            if other.first_seed == block.first_seed and set(block.starts) <= set(other.starts)
+            for arm in (*other.trained, *block.trained)
+        }
+        assert set(block.compared) <= with_its_seeds, name
 
 
 def test_verdicts_wait_for_every_run(tmp_path):
@@ -154,7 +167,7 @@ def test_verdicts_wait_for_every_run(tmp_path):
 
 
 def test_challengers_have_their_own_answers_and_rule(tmp_path):
-    arms = (*density_effect.BESIDE_CHALLENGERS, *density_effect.CHALLENGERS)
+    arms = BLOCKS["challengers"].trained
     rows, answers, references = made_up(8, arms, first=100)
     for (start, arm, _), row in rows.items():
         if arm == "word contrast":
@@ -174,7 +187,7 @@ def test_challengers_have_their_own_answers_and_rule(tmp_path):
 
 
 def test_word_losses_with_short_words_are_compared_with_the_runs_of_the_challengers(tmp_path):
-    arms = (*density_effect.BESIDE_CHALLENGERS, *density_effect.CHALLENGERS, *density_effect.ALL_WORDS)
+    arms = (*BLOCKS["challengers"].trained, *BLOCKS["all-words"].trained)
     rows, answers, references = made_up(8, arms, first=100)
     for (_, arm, _), row in rows.items():
         row["bleu4"] += 20 * (arm == "word contrast, all words")
@@ -324,14 +337,14 @@ def test_a_corpus_that_is_not_accepted_is_not_trained_on(tmp_path, monkeypatch, 
 def test_finished_runs_of_another_machine_can_be_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(density_effect, "make_synthetic", lambda *_, **__: None)
     monkeypatch.setattr(density_effect, "accepted", lambda _: {})
-    monkeypatch.setattr(density_effect, "write_effect_page", lambda *_: None)
+    monkeypatch.setattr(density_effect, "write_effect_pages", lambda *_: None)
     made: list[str] = []
     monkeypatch.setattr(density_effect, "run_all", lambda jobs, where, **_: made.extend(map(str, jobs)) or {})
     words = ["--challengers", "--seeds", "1", "--out", str(tmp_path), "--results", str(tmp_path / "results")]
     density_effect.main([*words, "--jobs", "1", "--minutes", "0"])
     encoder, *wanted = made
     assert len(wanted) == 2 * 6
-    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=True, all_words=False)
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, block="challengers")
     place, _, _ = density_effect.places(options)
     jobs = {key: job.seeded(100) for key, job in density_effect.planned(options).items()}
     rows = {
@@ -356,18 +369,18 @@ def test_without_runs_it_says_what_to_do(tmp_path, capsys):
 
 
 def test_arms_are_recipes(tmp_path):
-    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=False, all_words=False)
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, block="core")
     from paper.jobs import Place, recipe_of
 
     where = Place(tmp_path, tmp_path, "", "cpu", 1)
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
-    assert len(recipes) == len(density_effect.STARTS) * len(density_effect.ARMS)
+    assert len(recipes) == 2 * 6
     assert recipes["random", "pull"].loss.signcl.part == "pull"
     assert recipes["random", "paper"].loss.weights == {"translation": 1.0, "signcl": 0.01}
     assert recipes["random", "paper"].loss.signcl.distance_margin == 64
     assert recipes["random", "none"].loss.weights == {"translation": 1.0}
     assert "pretrained:" in recipes["signs", "none"].model.visual_weights
-    options.challengers = True
+    options.block = "challengers"
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
     assert len(recipes) == 2 * 6
     weights = {"translation": 1.0, "slow": 0.3, "invariance": 0.3, "sigreg": 3.0}
@@ -376,7 +389,7 @@ def test_arms_are_recipes(tmp_path):
     assert recipes["signs", "word-aware SignCL"].loss.signcl.distance_margin == 33
     assert recipes["signs", "word contrast"].loss.weights == {"translation": 1.0, "word_contrast": 0.1}
     assert recipes["signs", "word contrast"].loss.sections["word_contrast"].stop_length == 3
-    options.all_words = True
+    options.block = "all-words"
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
     assert len(recipes) == 2 * 2
     for arm, term in (("word-aware SignCL, all words", "word_signcl"), ("word contrast, all words", "word_contrast")):
