@@ -19,7 +19,7 @@ from paper import density_effect
 from paper.effect_analysis import analyse
 from paper.effect_design import ARMS, BLOCKS, STARTS
 from paper.effect_page import winners
-from paper.jobs import Place, Result
+from paper.jobs import Place, Result, folder_of, recipe_of
 from paper.pooled import fit_model, holm
 from paper.raw_results import read_rows, rows_of, write_rows
 from paper.version import code_version, imported_files
@@ -245,7 +245,7 @@ def runs_by_push(tmp_path_factory):
         scores = evaluate(run, "test", device="cpu", bootstrap=0, progress=False)
         result = Result(run, scores, None, run_folder.read_card(run))
         row = rows_of(result, Place(folder, folder, ""), {"start": "random", "arm": part, "seed": 0})[0]
-        made[floor, part] = row | {"said": said.getvalue()}
+        made[floor, part] = row | {"said": said.getvalue(), "folder": str(run)}
     return made
 
 
@@ -370,8 +370,6 @@ def test_without_runs_it_says_what_to_do(tmp_path, capsys):
 
 def test_arms_are_recipes(tmp_path):
     options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, block="core")
-    from paper.jobs import Place, recipe_of
-
     where = Place(tmp_path, tmp_path, "", "cpu", 1)
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
     assert len(recipes) == 2 * 6
@@ -395,6 +393,94 @@ def test_arms_are_recipes(tmp_path):
     for arm, term in (("word-aware SignCL, all words", "word_signcl"), ("word contrast, all words", "word_contrast")):
         assert recipes["signs", arm].loss.sections[term].stop_length == 0
     assert recipes["random", "word-aware SignCL, all words"].loss.signcl.distance_margin == 10
+
+
+@pytest.fixture
+def made_on_a_gpu(tmp_path, monkeypatch, runs_by_push):
+    """Calls the GPU preset with runs that are made up but for their answers; returns the jobs that it asks for."""
+    monkeypatch.setattr(density_effect, "make_synthetic", lambda *_, **__: None)
+    monkeypatch.setattr(density_effect, "accepted", lambda _: {})
+    run = next(iter(runs_by_push.values()))
+    scores = json.loads((Path(run["folder"]) / "scores.json").read_text())["test"]
+    card, asked = run_folder.read_card(Path(run["folder"])), []
+
+    def run_all(jobs, place, until=None):
+        made = {}
+        for number, job in enumerate(jobs):
+            recipe = recipe_of(job, place)
+            if "isolated" not in job.recipe:
+                asked.append(recipe)
+            folder = tmp_path / "made" / folder_of(job, place).name
+            folder.parent.mkdir(exist_ok=True)
+            if not folder.exists():
+                folder.symlink_to(run["folder"])
+            value = len(asked) * 7 % 11
+            start = "signs" if recipe.model.visual_weights else "random"
+            dense = {"sdr": 40.0 + value, "inter": {"random": 12.34, "signs": 0.0567}[start]}
+            dense |= {"retrieval": {"clips": {"map": 50.0 + number, "one_nn": 60.0}}}
+            numbers = dict.fromkeys(("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf"), 20.0 + value)
+            made[job] = Result(folder, scores | numbers, dense, card)
+        return made
+
+    monkeypatch.setattr(density_effect, "run_all", run_all)
+
+    def call(*words):
+        asked.clear()
+        shared = ["--preset", "gpu", "--device", "cpu", "--seeds", "2", "--out", str(tmp_path / "runs")]
+        assert density_effect.main([*shared, "--results", str(tmp_path / "results"), *words]) == 0
+        return list(asked)
+
+    return call
+
+
+def test_the_gpu_preset_asks_in_four_sizes_with_measured_margins(tmp_path, made_on_a_gpu):
+    asked = made_on_a_gpu()
+    pilots = [recipe for recipe in asked if recipe.train.seed == density_effect.PILOT_SEED]
+    assert len(pilots) == 2 * 4
+    assert all(recipe.loss.weights == {"translation": 1.0} for recipe in pilots)
+    sizes = {}
+    for recipe in asked:
+        clips = 3000 * recipe.corpus.fraction
+        steps = math.ceil(clips / recipe.train.batch_size) * recipe.train.epochs
+        assert steps >= recipe.train.max_steps, "the epochs do not end training earlier"
+        assert recipe.train.evaluate_every == recipe.train.epochs
+        sizes.setdefault((clips, recipe.train.max_steps), []).append(recipe)
+    assert {size: len(recipes) for size, recipes in sizes.items()} == {
+        (300, 500): 26,
+        (300, 2000): 26,
+        (3000, 500): 26,
+        (3000, 2000): 26,
+    }
+    margins = {
+        bool(recipe.model.visual_weights): recipe.loss.signcl.distance_margin
+        for recipe in asked
+        if recipe.loss.weights.get("signcl") == 0.03
+    }
+    assert margins == {False: 12.0, True: 0.057}
+    results = tmp_path / "results" / "density_effect-gpu"
+    page = (results / "README.md").read_text()
+    for name, cell in density_effect.PRESETS["gpu"].cells.items():
+        assert f"({name}/README.md)" in page
+        own = (results / name / "README.md").read_text()
+        assert f"96 px, small CNN, {cell.title}" in own
+        assert "24 of 96 runs, so no verdict yet" in own
+        assert "`python -m paper.density_effect --preset gpu --from-results` writes this page" in own
+    assert page.count("| 24 of 96 runs |") == 4 * 8
+    assert "supported" not in page
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    made_on_a_gpu("--from-results")
+    assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+
+
+def test_the_gpu_preset_goes_on_where_it_ended(tmp_path, made_on_a_gpu):
+    assert made_on_a_gpu("--minutes", "0")
+    assert made_on_a_gpu("--only-missing") == [], "neither runs nor pilots again"
+    file = tmp_path / "results" / "density_effect-gpu" / "300-clips-500-steps" / "margins.json"
+    file.write_text('{"random": 12.0}')
+    with pytest.raises(AssertionError):
+        made_on_a_gpu("--only-missing")
+    file.unlink()
+    assert [recipe.train.seed for recipe in made_on_a_gpu("--only-missing")] == [density_effect.PILOT_SEED] * 2
 
 
 # -- which code a run is known by -------------------------------------------------------------------------------------
