@@ -109,10 +109,11 @@ def _from_results(options: argparse.Namespace, page: Path) -> int:
         except (Missing, ValueError, OSError, SystemExit) as error:
             missing += 1
             _say(f"{title}: {error}")
-    effect = options.results / "density_effect" / "runs.csv"
-    if not options.only and not options.corpus and effect.is_file():
-        with contextlib.redirect_stdout(io.StringIO()):
-            missing += density_effect.main(["--from-results", "--results", str(options.results)]) != 0
+    for preset in density_effect.PRESETS if not options.only and not options.corpus else ():
+        if any(density_effect.results_of(preset, options.results).rglob("runs.csv")):
+            with contextlib.redirect_stdout(io.StringIO()):
+                words = ["--preset", preset, "--from-results", "--results", str(options.results)]
+                missing += density_effect.main(words) != 0
     write_page(options.results, page, HERE / "HEAD.md")
     taken = time.monotonic() - started
     _say(f"{len(wanted) - missing} of {len(wanted)} tables and {page} written from {options.results} in {taken:.0f} s")

@@ -1,6 +1,7 @@
 """Losses in place of SignCL on real continuous signing (Persian number signs): design fixed before the runs.
 
     python -m paper.challengers --corpus imu_numbers --seeds 8
+    python -m paper.challengers --corpus imu_numbers --seeds 8 --all-words
 
 Every arm is GFSLT on the same 10 % or 25 % of the training sequences, with the steps of `paper.imu` and fresh seeds
 (from 100 on). `paper/preregistered.md` has the design. On the synthetic corpus `python -m paper.density_effect
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from paper import effect_design
-from paper.effect_design import CHALLENGERS, Arm
+from paper.effect_design import ALL_WORDS, CHALLENGERS, Arm
 from paper.jobs import Fit, Place, Result, arms
 from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
@@ -24,7 +25,7 @@ from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe, for_steps
 from paper.statistics import Effect, mean_and_spread
 
-__all__ = ["ARMS", "FIRST_SEED", "main", "planned", "table"]
+__all__ = ["ARMS", "FIRST_SEED", "WORDS", "main", "planned", "table"]
 
 FRACTIONS = (0.1, 0.25)
 FIRST_SEED = 100
@@ -34,6 +35,8 @@ ARMS = {
     name.replace("both", "SignCL"): effect_design.ARMS[name] for name in ("none", "both", "slow + SIGReg", *CHALLENGERS)
 }
 """Name -> loss terms beside translation."""
+WORDS = {name: arm for name, arm in effect_design.ARMS.items() if name.endswith(ALL_WORDS)}
+"""The arms that `--all-words` adds: in those without this ending, "one", "two" and "six" were dropped."""
 PLAIN, USUAL = "none", "SignCL"
 METRICS = {"bleu4": "BLEU-4", "exact_match": "exact match %", "sdr": "SDR %", "map": "mAP %"}
 
@@ -43,7 +46,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, str]
     length = for_steps(PRESETS[options.preset].imu_steps)
     found = {}
     for fraction in FRACTIONS:
-        for name, arm in ARMS.items():
+        for name, arm in _arms(options).items():
             # the other settings of SignCL are those of its recipe
             recipe = CORPORA[options.corpus].recipes["gfslt-signcl" if arm.has_margin else "gfslt"]
             changes = (*length, f"corpus.fraction={fraction}", *arm.changes(MARGIN), *options.changes)
@@ -51,9 +54,17 @@ def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, str]
     return found
 
 
+def _arms(options: argparse.Namespace) -> dict[str, Arm]:
+    """The compared arms: all of `ARMS`, or with `--all-words` the word losses, each in both forms."""
+    if not options.all_words:
+        return ARMS
+    repeated = [name.removesuffix(ALL_WORDS) for name in WORDS]
+    return {name: ARMS[name] for name in (PLAIN, USUAL, *repeated)} | WORDS
+
+
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Trains missing runs and builds the table."""
-    wanted = planned(options, place)
+    compared, wanted = _arms(options), planned(options, place)
     made = results(
         arms({"/".join(map(str, key)): job for key, job in wanted.items()}, options.seeds, FIRST_SEED), place
     )
@@ -61,7 +72,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     effects: list[tuple[str, Effect]] = []
     primary: list[tuple[str, Contrast]] = []
     for fraction in FRACTIONS:
-        found = {name: made[f"{fraction}/{name}"] for name in ARMS}
+        found = {name: made[f"{fraction}/{name}"] for name in compared}
         over_none, over_usual = _contrasts(found)
         clips = found[PLAIN][0].card["clips"]["train"]
         for name, of_seeds in found.items():
@@ -70,16 +81,19 @@ def table(options: argparse.Namespace, place: Place) -> Table:
             shown = [mean_and_spread(_values(metric, of_seeds)) for metric in METRICS]
             rows.append([f"{clips} ({fraction:.0%})", name, *shown, *gains, usual])
         for name, gain in over_none["bleu4"].items():
+            if options.all_words and name not in WORDS:
+                continue  # asked before
             primary.append((f"{name} raises BLEU-4 on {fraction:.0%} of the training sequences", gain))
             effects.append((f"{name}, {fraction:.0%}", pooled_effect(gain, options.seeds)))
     corrected = holm([gain for _, gain in primary])
     claims = [Claim(text, "–", gain.tested, verdict(gain)) for (text, _), gain in zip(primary, corrected, strict=True)]
     names, values = zip(*effects)
-    effects_picture(options.results / options.corpus / "challengers.png", names, values, "BLEU-4 on test over none")
+    stem = "challengers-all-words" if options.all_words else "challengers"
+    effects_picture(options.results / options.corpus / f"{stem}.png", names, values, "BLEU-4 on test over none")
     every = [result for of_seeds in made.values() for result in of_seeds]
     return Table(
-        "challengers",
-        f"Losses in place of SignCL, {CORPORA[options.corpus].title}",
+        stem,
+        f"Losses in place of SignCL, {CORPORA[options.corpus].title}{', short words too' * options.all_words}",
         command_of("challengers", options),
         ["training sequences", "arm", *METRICS.values(), "BLEU-4 over none", "mAP over none", "BLEU-4 over SignCL"],
         rows,
@@ -89,7 +103,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
             "for BLEU-4 with the variance over sentences (takes of one number together). P-values of BLEU-4 over none "
             f"are corrected by Holm for {len(primary)} contrasts; nothing else is tested. mAP: how well a sign is "
             "found among the signs of other clips. "
-            + " ".join(f"{name}: {_weights(arm)}." for name, arm in ARMS.items() if arm.weights),
+            + " ".join(f"{name}: {_weights(arm)}." for name, arm in compared.items() if arm.weights),
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(seconds(every))}),
@@ -129,7 +143,11 @@ def _contrasts(found: Mapping[str, Sequence[Result]]) -> tuple[dict[str, dict[st
 
 def main(words: list[str] | None = None) -> None:
     """Makes the table and draws the picture."""
-    run_script("challengers", __doc__, table, ("imu_numbers",), words, seeds=8)
+
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--all-words", action="store_true", help="run the word losses again, with short words too")
+
+    run_script("challengers", __doc__, table, ("imu_numbers",), words, seeds=8, more=more)
 
 
 if __name__ == "__main__":

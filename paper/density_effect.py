@@ -29,7 +29,7 @@ from signcl.data.corpus_stats import split_stats
 from signcl.data.files import write_json
 from signcl.data.json_files import read_json
 
-__all__ = ["PRESETS", "EffectPreset", "accepted", "main", "planned"]
+__all__ = ["PRESETS", "EffectPreset", "accepted", "main", "planned", "results_of"]
 
 HERE = Path(__file__).resolve().parent
 LOOKS = {"size": 48, "density": 1.0, "sign_frames": 13, "transition_frames": 1}
@@ -116,7 +116,7 @@ PILOT_SEED = 1000
 def places(options: argparse.Namespace, *, make: bool = True) -> tuple[Place, Fit, Place]:
     """The place of the runs, the training run of the encoder for the start "signs", and its place."""
     preset = PRESETS[options.preset]
-    out = options.out / _folder(options)
+    out = results_of(options.preset, options.out)
     if make:
         make_synthetic(out / "corpus", **preset.corpus)
         make_synthetic(out / "encoder" / "corpus", **preset.encoder)
@@ -131,8 +131,9 @@ def places(options: argparse.Namespace, *, make: bool = True) -> tuple[Place, Fi
     return of(out), encoder, of(out / "encoder")
 
 
-def _folder(options: argparse.Namespace) -> str:
-    return "density_effect" if options.preset == "cpu" else f"density_effect-{options.preset}"
+def results_of(preset: str, results: Path) -> Path:
+    """Where the numbers of a preset are in a folder of results."""
+    return results / ("density_effect" if preset == "cpu" else f"density_effect-{preset}")
 
 
 def planned(
@@ -278,7 +279,7 @@ def main(words: list[str] | None = None) -> int:
     add_only_missing(parser)
     parser.add_argument("--stats", action="store_true", help="check the corpus against the criteria; train nothing")
     options = parser.parse_args(words)
-    results, preset = options.results / _folder(options), PRESETS[options.preset]
+    results, preset = results_of(options.preset, options.results), PRESETS[options.preset]
     try:
         if options.stats:
             for name, (value, wanted, holds) in accepted(places(options)[0].root).items():

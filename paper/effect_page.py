@@ -134,12 +134,13 @@ def _complete(block: Block, found: Mapping[str, Any]) -> bool:
 
 def _head(title: str, rows: Rows, page: Path, command: str) -> str:
     hours = sum(row["seconds"] for row in rows.values()) / 3600
+    cores = "" if "--preset" in command else " on one core each"
     design = "preregistered.md"
     design = f"[{design}]({design})" if (page.parent / design).is_file() else f"`paper/{design}`"
     return (
         "# Does a lower density translate better?\n\n"
         f"`{command} --from-results` writes this page from `runs.csv` and `predictions.tsv.gz` "
-        f"({len(rows)} runs, {hours:.1f} hours of training on one core each; {title}). "
+        f"({len(rows)} runs, {hours:.1f} hours of training{cores}; {title}). "
         f"{design} fixed the corpus, the arms and the analysis in commit "
         f"`{PREREGISTERED}`, before the first run.\n"
     )

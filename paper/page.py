@@ -26,6 +26,7 @@ ORDER = (
     "table1",
     "imu",
     "challengers",
+    "challengers-all-words",
     "best",
     "all_systems",
     "contrast",
@@ -90,7 +91,13 @@ def topic_of(name: str, text: str) -> str:
     """The topic (one of `TOPICS`) of a table's claim."""
     of_tables = {
         (*TABLES.values(), "density_effect-gpu"): TOPICS[0],
-        ("challengers", "findings", "best", "contrast"): "What else might help: options of this package",
+        (
+            "challengers",
+            "challengers-all-words",
+            "findings",
+            "best",
+            "contrast",
+        ): "What else might help: options of this package",
         ("trust",): "Does the score come from the video?",
         ("table6", "table7", "figure7"): "Margins and weight of SignCL",
         ("table9", "figure6"): "The aligner and the counts",

@@ -288,6 +288,7 @@ def test_each_challenger_is_compared_with_none_at_both_sizes(tmp_path, monkeypat
     monkeypatch.setattr(challengers, "FRACTIONS", (0.5, 1.0))
     tiny = ("--changes", *SIZES, "model.conv_width=16", "corpus.name=folder", "decode.max_new_tokens=6")
     options = options_of(tmp_path, "imu_numbers", "--seeds", "2", *tiny)
+    options.all_words = False
     wanted = challengers.planned(options, place)
     terms = {name: jobs.recipe_of(wanted[0.5, name], place).loss for name in challengers.ARMS}
     assert [sorted(set(loss.weights) - {"translation"}) for loss in terms.values()] == [
@@ -305,6 +306,23 @@ def test_each_challenger_is_compared_with_none_at_both_sizes(tmp_path, monkeypat
     gain = float(made.rows[1][2].split()[0]) - float(made.rows[0][2].split()[0])
     assert float(made.rows[1][6].split()[0]) == pytest.approx(gain, abs=0.011)
     assert (tmp_path / "results" / "imu_numbers" / "challengers.png").is_file()
+    options.all_words = True
+    again = challengers.planned(options, place)
+    terms = {name: jobs.recipe_of(again[0.5, name], place).loss for name in challengers.WORDS}
+    assert [
+        loss.sections[term].stop_length for loss, term in zip(terms.values(), ("word_signcl", "word_contrast"))
+    ] == [
+        0,
+        0,
+    ]
+    kept = [key for key in again if key in wanted]
+    assert [wanted[key] for key in kept] == [again[key] for key in kept], "the runs of the first table"
+    assert len(again) - len(kept) == 4
+    made = challengers.table(options, made_up(options, again.values(), first=challengers.FIRST_SEED))
+    assert {claim.text.partition(" raises")[0] for claim in made.claims} == {*challengers.WORDS}
+    assert len(made.claims) == 4
+    assert made.command.endswith("--all-words")
+    assert (tmp_path / "results" / "imu_numbers" / "challengers-all-words.png").is_file()
 
 
 def test_the_best_arm_is_chosen_on_dev_and_told_on_test(tmp_path, monkeypatch, place):
