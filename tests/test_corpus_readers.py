@@ -415,3 +415,11 @@ def test_the_doctor_of_an_unknown_folder_says_what_it_found_and_how_to_make_a_ta
 def test_an_unknown_corpus_is_pointed_to_folder():
     with pytest.raises(ValueError, match=r"got 'kvk' \(for any other data: folder, with a table; `signcl corpus d"):
         load_samples("kvk", ".", "train")
+
+
+@pytest.mark.parametrize("name", sorted(layouts()))
+def test_a_missing_corpus_is_named_with_where_it_is_published(name, tmp_path):
+    layout = layouts()[name]
+    with pytest.raises(ValueError, match="does not exist; give the folder of") as raised:
+        load_samples(name, tmp_path / "nothing", "train")
+    assert (layout.needs if name == "folder" else layout.published) in str(raised.value)

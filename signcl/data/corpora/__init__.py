@@ -7,6 +7,7 @@ docs/adding-a-corpus.md explains how to add a corpus, docs/data.md what each rea
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,16 @@ def register_corpus(name: str) -> Callable[[Reader], Reader]:
     return add
 
 
+def _where_from(name: str, samples: Reader) -> str:
+    """The corpus and where to get it, for a message about a missing folder."""
+    layout: Any = getattr(sys.modules.get(samples.__module__), "LAYOUT", None)
+    if name == "folder":
+        return f"your corpus: {layout.needs}"
+    if layout is None:  # a reader from a plugin
+        return f"the corpus {name}"
+    return f"the corpus {name}, {layout.about}: {layout.published}"
+
+
 def load_samples(name: str, root: Path | str, split: str, **options: Any) -> list[Sample]:
     """Loads the samples of one split of a corpus, without opening clips.
 
@@ -104,8 +115,7 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
     root = Path(root)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        which = "your corpus" if name == "folder" else f"the corpus {name}"
-        raise ValueError(f"corpus.root {root} {what}; give the folder of {which} (docs/data.md explains how to get it)")
+        raise ValueError(f"corpus.root {root} {what}; give the folder of {_where_from(name, samples)}")
     try:
         if (root / PACK).is_file():
             _check_pack(name, root, split, options)

@@ -83,11 +83,12 @@ def find_recipe(source: str | Path) -> Path:
 
 def _near_recipes(name: str) -> str:
     """The end of an error for an unknown recipe: the recipes of that corpus, or a similar name."""
-    corpus = name.strip("/")
+    corpus, _, own = name.strip("/").partition("/")
     inside = [recipe.partition("/")[2] for recipe in recipe_names() if recipe.partition("/")[0] == corpus]
     if inside:
-        return f"`signcl recipes list {corpus}` lists those of {corpus}: {_some(inside)}"
-    near = did_you_mean(corpus, recipe_names())
+        near = did_you_mean(own, inside, f"{corpus}/") if own else ""
+        return f"`signcl recipes list {corpus}` lists those of {corpus}{near or f': {_some(inside)}'}"
+    near = did_you_mean(name.strip("/"), recipe_names())
     like_hub = name.count("/") == 1 and not name.startswith(("runs/", "recipes/"))
     hub = f"; to start from a run of the hub, set --model.init_from={name}" if like_hub else ""
     return f"`signcl recipes` lists them{near or hub}"

@@ -44,7 +44,7 @@ __all__ = [
 LAYOUT = Layout(
     files=("lexicon.json",),
     about="a synthetic corpus drawn by this package",
-    published="`signcl corpus make DIR` draws one",
+    published="`signcl corpus make DIR` draws one; for a recipe, `signcl recipes show NAME` has the options",
     needs="what `signcl corpus make` has written, all of it",
 )
 
