@@ -35,7 +35,7 @@ def estimate_frame_margin(
         num_frames: frames of each clip, without padding. [B]
         num_words: spoken words of each sentence (`signcl.data.text.count_words`; for Chinese 2.3 * characters / 2.18,
             where 2.18 is the characters per gloss of CSL-Daily). Zero counts as one, which leaves no negatives. [B]
-        words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
+        words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.8, or 1.9 with the final full stop.
         floor: smallest margin, in frames; negatives are more than twice the margin away.
 
     Raises:
