@@ -340,6 +340,7 @@ def _picture(path: Path, rows: Rows) -> None:
     handles += [
         plt.Line2D([], [], marker=mark, linestyle="", color="#777777", label=f"from {STARTS[start]}")
         for start, mark in MARKS.items()
+        if any(start == other for other, _ in gains)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     with atomic_write(path) as temporary:

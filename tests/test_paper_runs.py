@@ -275,6 +275,7 @@ def test_every_committed_table_comes_from_the_committed_numbers(tmp_path, capsys
         "best",
         "contrast",
         "challengers",
+        "challengers-all-words",
         "all_systems",
         "imu",
     }
