@@ -75,6 +75,8 @@ ARMS = {
     ),
     f"none{LONGER}": Arm("the same as none, trained for twice the steps", longer=2, plain=f"none{LONGER}"),
     f"both{LONGER}": Arm("the same as both, trained for twice the steps", SIGNCL, longer=2, plain=f"none{LONGER}"),
+    "both, margin 64": Arm("the same as both, with the paper's margin", SIGNCL, {"distance_margin": 64.0}),
+    "both, weight .01": Arm("the same as both, with the paper's weight", {"signcl": 0.01}),
 }
 """Every arm, in the order of the page. `slow + SIGReg` keeps the pull of SignCL and replaces its push."""
 
@@ -134,6 +136,7 @@ def _over_none_and_signcl(*losses: str) -> tuple[Question, ...]:
 
 CHALLENGERS = ("slow + invariance + SIGReg", "word-aware SignCL", "word contrast")
 WORDS = tuple(f"{loss}{ALL_WORDS}" for loss in CHALLENGERS[1:])
+SETTINGS = ("both, margin 64", "both, weight .01")
 RAISES = Question(("both", "none"), "Does SignCL raise BLEU-4?", "SignCL raises BLEU-4")
 BLOCKS = {
     "core": Block(
@@ -192,6 +195,36 @@ BLOCKS = {
         ((f"none{LONGER}", "none"), (f"both{LONGER}", "both"), (f"none{LONGER}", "both")),
         starts=("random",),
         own=(f"none{LONGER}", f"both{LONGER}"),
+    ),
+    "settings": Block(
+        "Weight and margin: which of the paper's values makes the difference?",
+        SETTINGS,
+        (
+            Question(
+                ("both", SETTINGS[0]),
+                "Is the measured margin better than 64, with weight .03?",
+                "SignCL of weight .03 raises BLEU-4 with the measured margin over margin 64",
+            ),
+            Question(
+                (SETTINGS[1], "paper"),
+                "Is the measured margin better than 64, with weight .01?",
+                "SignCL of weight .01 raises BLEU-4 with the measured margin over margin 64",
+            ),
+            Question(
+                ("both", SETTINGS[1]),
+                "Is weight .03 better than .01, with the measured margin?",
+                "SignCL of the measured margin raises BLEU-4 with weight .03 over .01",
+            ),
+            Question(
+                (SETTINGS[0], "paper"),
+                "Is weight .03 better than .01, with margin 64?",
+                "SignCL of margin 64 raises BLEU-4 with weight .03 over .01",
+            ),
+        ),
+        (("both", "none"), (SETTINGS[0], "none"), (SETTINGS[1], "none"), ("paper", "none")),
+        first_seed=0,
+        starts=("random",),
+        own=SETTINGS,
     ),
 }
 """Name -> block; `python -m paper.density_effect --NAME` trains all but the core, which needs no option."""

@@ -108,11 +108,10 @@ def _overview(name: str, cells: Mapping[str, Mapping[str, Any]], count: int, com
 
 def block_of(block: Block, rows: Rows) -> Rows:
     """The runs of a block: those of its arms, starts and seeds. Empty if none of its own arms was trained."""
-    core = BLOCKS["core"]
     found = {
         key: row
         for key, row in rows.items()
-        if (key[2] >= 100) == (block is not core) and key[1] in block.compared and key[0] in block.starts
+        if (key[2] >= 100) == (block.first_seed >= 100) and key[1] in block.compared and key[0] in block.starts
     }
     return found if any(arm in (block.own or block.compared) for _, arm, _ in found) else {}
 
@@ -298,6 +297,8 @@ COLOURS = {
     "word-aware SignCL, all words": "#0072B2",
     "word contrast, all words": "#D55E00",
     "both, twice the steps": "#56B4E9",
+    "both, margin 64": "#56B4E9",
+    "both, weight .01": "#E69F00",
 }
 MARKS = {"random": "o", "signs": "^"}
 

@@ -132,6 +132,7 @@ def test_every_arm_is_trained_by_a_block_and_compared_with_runs_of_its_seeds():
         "challengers": 96,
         "all-words": 96,
         "longer": 32,
+        "settings": 40,
     }
     for name, block in BLOCKS.items():
         with_its_seeds = {
