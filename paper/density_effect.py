@@ -2,6 +2,7 @@
 
     python -m paper.density_effect --minutes 60       # run for an hour; repeat the command to continue
     python -m paper.density_effect --from-results     # write tables, picture and page from the committed numbers
+    python -m paper.density_effect --longer           # a further block: --challengers, --all-words, --settings
     python -m paper.density_effect --preset gpu --minutes 8
 
 Each finished run is one row of `runs.csv`, and its test predictions are kept, so every interval can be recomputed in
