@@ -35,7 +35,7 @@ ARMS = {
     name.replace("both", "SignCL"): effect_design.ARMS[name] for name in ("none", "both", "slow + SIGReg", *CHALLENGERS)
 }
 """Name -> loss terms beside translation."""
-WORDS = {name: arm for name, arm in effect_design.ARMS.items() if name.endswith(ALL_WORDS)}
+WORDS = {name: effect_design.ARMS[name] for name in effect_design.WORDS}
 """The arms that `--all-words` adds: in those without this ending, "one", "two" and "six" were dropped."""
 PLAIN, USUAL = "none", "SignCL"
 METRICS = {"bleu4": "BLEU-4", "exact_match": "exact match %", "sdr": "SDR %", "map": "mAP %"}

@@ -148,17 +148,21 @@ def planned(
     """
     block, preset = BLOCKS[options.block], PRESETS[options.preset]
     cell, margins = cell or next(iter(preset.cells.values())), margins or preset.margins
+    weights = _weights(options)
     return {
-        (start, name): _run(options, start, ARMS[name], cell, margins[start])
+        (start, name): _run(preset, weights[start], ARMS[name], cell, margins[start])
         for start in block.starts
         for name in block.trained
     }
 
 
-def _run(options: argparse.Namespace, start: str, arm: Arm, cell: Cell, margin: float) -> Fit:
-    preset = PRESETS[options.preset]
+def _weights(options: argparse.Namespace) -> dict[str, str]:
+    """The frame encoder's weights (`model.visual_weights`) of each start."""
     _, encoder, where = places(options, make=False)
-    weights = "" if start == "random" else f"pretrained:{folder_of(encoder, where)}"
+    return {"random": "", "signs": f"pretrained:{folder_of(encoder, where)}"}
+
+
+def _run(preset: EffectPreset, weights: str, arm: Arm, cell: Cell, margin: float) -> Fit:
     return Fit(
         "synthetic/finetune-signcl.yaml",
         ("model.init_from=", f"model.visual_weights={weights}", f"input.size={preset.pixels}", *preset.values,
@@ -251,7 +255,10 @@ def _margins(
         return found
     place, encoder, where = places
     run_all([encoder], where)
-    pilots = {start: _run(options, start, ARMS["none"], cell, 1.0).seeded(PILOT_SEED) for start in STARTS}
+    pilots = {
+        start: _run(preset, weights, ARMS["none"], cell, 1.0).seeded(PILOT_SEED)
+        for start, weights in _weights(options).items()
+    }
     made = run_all(pilots.values(), place, until=until)
     if len(made) < len(pilots):
         return None

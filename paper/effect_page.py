@@ -77,20 +77,19 @@ def _write_cell(results: Path, page: Path, title: str, command: str) -> dict[str
 
 def _overview(name: str, cells: Mapping[str, Mapping[str, Any]], count: int, command: str) -> Table:
     """Every primary contrast of every cell. A cell's answers stand there once all of its runs are made."""
-    rows, claims, runs = [], [], 0
+    rows: list[list[str]] = []
+    claims: list[Claim] = []
+    runs = 0
     for title, analyses in cells.items():
         for block_name, found in analyses.items():
             block = BLOCKS[block_name]
             whole, runs = _complete(block, found), runs + found["runs"]
-            places = {contrast: place for place, contrast in enumerate(found["primary"])}
-            for asked, start, contrast in _primary(found, block):
-                place = places[start, *asked.arms]
-                others = [str(found[metric][place]) for metric in ("sdr", "map")]
+            claims += _claims(found, block, f" ({title})")
+            by_metric = (_primary(found, block, metric) for metric in ("bleu4", "sdr", "map"))
+            for (asked, start, contrast), *others in zip(*by_metric):
                 answer = verdict(contrast) if whole else f"{found['runs']} of {block.runs} runs"
-                rows.append([title, asked.text, STARTS[start], str(contrast), *others, answer])
-                if whole:
-                    claim = f"{asked.claim}, from {STARTS[start]} ({title})"
-                    claims.append(Claim(claim, "–", str(contrast), answer))
+                shown = [str(other) for *_, other in others]
+                rows.append([title, asked.text, STARTS[start], str(contrast), *shown, answer])
     return Table(
         name,
         "Does a lower density translate better? Sizes of training",
@@ -107,13 +106,15 @@ def _overview(name: str, cells: Mapping[str, Mapping[str, Any]], count: int, com
 
 
 def block_of(block: Block, rows: Rows) -> Rows:
-    """The runs of a block: those of its arms, starts and seeds. Empty if none of its own arms was trained."""
+    """The runs of a block: those of its arms, starts and seeds. Empty if none of the arms that it trains is there."""
     found = {
         key: row
         for key, row in rows.items()
-        if (key[2] >= 100) == (block.first_seed >= 100) and key[1] in block.compared and key[0] in block.starts
+        if key[2] in range(block.first_seed, block.first_seed + 100)
+        and key[1] in block.compared
+        and key[0] in block.starts
     }
-    return found if any(arm in (block.own or block.compared) for _, arm, _ in found) else {}
+    return found if any(arm in block.trained for _, arm, _ in found) else {}
 
 
 def winners(found: Mapping[str, Any], block: Block = BLOCKS["core"]) -> list[str]:
@@ -196,9 +197,17 @@ def _answers(found: Mapping[str, Any], block: Block) -> list[str]:
     return lines
 
 
-def _primary(found: Mapping[str, Any], block: Block) -> list[tuple[Question, str, Contrast]]:
+def _claims(found: Mapping[str, Any], block: Block, where: str = "") -> list[Claim]:
+    """One claim for each primary contrast, once all runs are made."""
+    return [
+        Claim(f"{asked.claim}, from {STARTS[start]}{where}", "–", str(contrast), verdict(contrast))
+        for asked, start, contrast in (_primary(found, block) if _complete(block, found) else ())
+    ]
+
+
+def _primary(found: Mapping[str, Any], block: Block, metric: str = "bleu4") -> list[tuple[Question, str, Contrast]]:
     """(question, start, contrast) of each primary contrast, sorted by question."""
-    made = {(start, *arms): contrast for (start, *arms), contrast in zip(found["primary"], found["bleu4"])}
+    made = dict(zip(found["primary"], found[metric]))
     return [
         (asked, start, made[start, *asked.arms])
         for asked in block.questions
@@ -252,10 +261,6 @@ def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str, command:
     """The scores as a table with one claim for each primary contrast, for `paper/README.md`."""
     block = BLOCKS[name]
     whole = _complete(block, found)
-    claims = [
-        Claim(f"{asked.claim}, from {STARTS[start]}", "–", str(contrast), verdict(contrast))
-        for asked, start, contrast in (_primary(found, block) if whole else ())
-    ]
     return Table(
         TABLES[name],
         f"Does a lower density translate better? {title}",
@@ -263,7 +268,7 @@ def _table(name: str, found: Mapping[str, Any], rows: Rows, title: str, command:
         ["start", "arm", *(shown for _, shown in SHOWN)],
         [[start, arm, *values.values()] for (start, arm), values in _in_order(found["arms"])],
         [] if whole else [f"{found['runs']} of {block.runs} runs, so nothing is claimed yet."],
-        claims,
+        _claims(found, block),
         {
             "corpus": "synthetic-long",
             "seeds": len(found["seeds"]),

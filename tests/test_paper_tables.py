@@ -309,12 +309,8 @@ def test_each_challenger_is_compared_with_none_at_both_sizes(tmp_path, monkeypat
     options.all_words = True
     again = challengers.planned(options, place)
     terms = {name: jobs.recipe_of(again[0.5, name], place).loss for name in challengers.WORDS}
-    assert [
-        loss.sections[term].stop_length for loss, term in zip(terms.values(), ("word_signcl", "word_contrast"))
-    ] == [
-        0,
-        0,
-    ]
+    for loss, term in zip(terms.values(), ("word_signcl", "word_contrast"), strict=True):
+        assert loss.sections[term].stop_length == 0
     kept = [key for key in again if key in wanted]
     assert [wanted[key] for key in kept] == [again[key] for key in kept], "the runs of the first table"
     assert len(again) - len(kept) == 4
